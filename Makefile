@@ -1,0 +1,29 @@
+# Trilby's build: no configure step, everything made lands in build/.
+# `make help` lists what a person runs; the rules for each folder are in its own Makefile.
+
+BUILD := build
+CC := gcc
+LD := ld
+DEBUG ?= 1
+
+.DEFAULT_GOAL := all
+.PHONY: all help run test unit guests system-test lint clean
+all: $(BUILD)/trilby $(BUILD)/trilby.gz ## build the hypervisor
+
+include hypervisor/Makefile
+include tests/unit/Makefile
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+run: all ## start the emulated machine: domain 0 and two guests
+	@system/run
+
+test: ## all quick tests; ends with "N passed, N failed"
+	@tests/run
+
+guests: all ## the tiny PV kernels alone
+	@tests/guests/run
+
+clean: ## remove what was built (downloads stay)
+	rm -rf $(BUILD)/hypervisor $(BUILD)/trilby* $(BUILD)/unit $(BUILD)/guests

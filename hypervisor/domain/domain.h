@@ -1,0 +1,206 @@
+/*
+ * Domains and their vCPUs, from creation to the last reference.
+ *
+ * Life: domain_create (all or nothing) -> vcpus and memory are added -> unpaused, runs ->
+ * shut down (a code) or killed -> dying: everything it holds is given back, each step idempotent
+ * -> the last reference goes -> freed after a grace period.
+ *
+ * Pointers: domain_find() borrows; the pointer is good until this CPU leaves the hypervisor or
+ * calls preempt_point(). domain_get()/domain_put() count. `current_domain()` is always good.
+ *
+ * Fields: [I] immutable after creation, [a] atomic, [d] d->lock (RANK_DOMAIN), [p] d->page_lock
+ * (RANK_PAGE_LIST), [v] v->lock (RANK_VCPU), [P] the vCPU itself only.
+ */
+#ifndef DOMAIN_DOMAIN_H
+#define DOMAIN_DOMAIN_H
+
+#include <xen/vcpu.h>
+#include <xen/version.h>
+
+#include "cpu/cpu.h"
+#include "hypercall/guest_access.h"
+#include "lib/list.h"
+#include "lib/range.h"
+#include "lib/spinlock.h"
+#include "mm/mm.h"
+#include "sched/sched.h"
+#include "time/time.h"
+
+#define MAX_VCPUS        128 /* per domain; PV ABI beyond 32 by VCPUOP_register_vcpu_info */
+#define MAX_DOMID        DOMID_FIRST_RESERVED
+
+struct event_table;
+struct event_vcpu;
+struct grant_table;
+struct pirq_table;
+struct pv_domain;
+struct pv_vcpu;
+
+struct vcpu {
+    unsigned id;                  /* [I] */
+    struct domain *domain;        /* [I] */
+    struct sched_entity sched;
+    struct stack_top *stack;      /* [I] registers: v->stack->regs */
+    uint64_t saved_rsp;           /* [P] where its hypervisor stack was left by schedule() */
+    struct spinlock lock;         /* RANK_VCPU */
+    bool initialised;             /* [v] has been given a context */
+    unsigned pause_count;         /* [a] */
+
+    /* vcpu_info as we see it, wherever the guest put it; never NULL (a dummy at first) */
+    struct vcpu_info *info;       /* [v] */
+    mfn_t info_frame;             /* [v] MFN_NONE while inside shared_info */
+    struct pvclock_area *time_area; /* see guest_time.c */
+    guest_ptr_t runstate_guest;   /* [v] VCPUOP_register_runstate_memory_area (virtual) */
+    guest_ptr_t time_guest;       /* [v] VCPUOP_register_vcpu_time_memory_area */
+    struct vcpu_runstate_info runstate; /* [sched] */
+
+    struct timer singleshot, periodic, poll;
+    ns_t period;                  /* [v] 0 = none */
+    bool poll_event;              /* [a] woken while in SCHEDOP_poll */
+    evtchn_port_t poll_port;      /* [P] the single port polled on, 0 = several */
+
+    void *fpu;                    /* [P] cpu/fpu.c */
+    uint64_t xcr0;                /* [P] */
+    struct event_vcpu *event;     /* event/ */
+    struct pv_vcpu *pv;           /* pv/ */
+};
+
+struct domain {
+    domid_t id;                   /* [I] */
+    uint32_t refs;                /* [a] */
+    struct list link;             /* all domains in order of id, RANK_DOMAIN_LIST */
+    struct grace grace;
+    struct spinlock lock;         /* RANK_DOMAIN */
+    bool privileged;              /* [I] domain 0 */
+    bool is_hvm;                  /* [I] always false until hvm/ exists */
+    bool dying, dead;             /* [d] dying: being torn down; dead: nothing left but refs */
+    bool shut_down;               /* [d] */
+    uint8_t shutdown_code;        /* [d] SHUTDOWN_* of xen/sched.h */
+    bool shutting_down;           /* [d] */
+    bool paused_by_controller;    /* [d] XEN_DOMCTL_pausedomain */
+    unsigned controller_pauses;   /* [d] */
+    bool kill_pending;            /* [a] domain_kill() was called; reason logged */
+    bool debugger_attached;       /* [d] */
+    xen_domain_handle_t uuid;     /* [d] */
+    uint32_t ssidref;
+    uint32_t create_flags;        /* [I] XEN_DOMCTL_CDF_* */
+    uint32_t vm_assist;           /* [a] VMASST bits */
+    ns_t created;
+    uint32_t suspend_evtchn;
+    bool watchdog_on[2];
+    struct timer watchdog[2];     /* SCHEDOP_watchdog */
+
+    unsigned max_vcpus;           /* [I] */
+    struct vcpu *vcpu[MAX_VCPUS]; /* [a] set once */
+    struct cpu_mask dirty_cpus;   /* [a] CPUs whose TLB may hold this domain's translations */
+
+    /* memory */
+    struct spinlock page_lock;    /* RANK_PAGE_LIST */
+    uint32_t page_list;           /* [p] first frame of its list; 0 = none */
+    uint64_t tot_pages, max_pages;/* [p] frames */
+    uint64_t claimed;             /* [p] frames promised by XENMEM_claim_pages */
+    uint64_t shared_pages;        /* [p] frames mapped by grants from others */
+    uint64_t overhead_pages;      /* [a] frames the hypervisor spends on it */
+
+    struct shared_info *shared;   /* [I] direct-map pointer */
+    mfn_t shared_frame;           /* [I] */
+    int64_t time_offset;          /* [d] seconds, XEN_DOMCTL_settimeoffset */
+
+    struct range_set ioports, iomem, irqs; /* [d] what it may touch of the machine */
+
+    struct event_table *event;    /* [I] event/ */
+    struct pirq_table *pirq;      /* [I] event/pirq.c */
+    struct grant_table *grant;    /* [I] grant/ */
+    struct pv_domain *pv;         /* [I] pv/ */
+};
+
+extern struct domain *dom0;      /* NULL until built */
+/* Pseudo-domains that own what no real one does: DOMID_IO (device memory), DOMID_XEN (ours) */
+extern struct domain *dom_io, *dom_xen;
+
+static inline struct vcpu *current_vcpu(void)
+{
+    return this_cpu()->current;
+}
+static inline struct domain *current_domain(void)
+{
+    return this_cpu()->current->domain;
+}
+
+/* --- domains (domain/domain.c) --- */
+struct domain_config { /* decoded from struct xen_domctl_createdomain, or made by dom0/ */
+    unsigned max_vcpus, max_evtchn_port;
+    int max_grant_frames, max_maptrack_frames; /* negative = default */
+    uint32_t flags;                            /* XEN_DOMCTL_CDF_* */
+    xen_domain_handle_t uuid;
+    bool privileged;
+};
+
+void domain_init(void); /* idle and pseudo-domains, hooks into sched/ */
+/* -XEN_EEXIST, -XEN_ENOMEM, -XEN_EINVAL...; paused once. On failure nothing remains. */
+int __must_check domain_create(domid_t id, const struct domain_config *config,
+                               struct domain **out);
+domid_t domain_free_id(domid_t from); /* DOMID_INVALID when none */
+struct domain *domain_find(domid_t id);                   /* borrowed; NULL */
+struct domain *domain_find_or_self(domid_t id);           /* DOMID_SELF too */
+bool __must_check domain_get(struct domain *d);           /* false: on its way out */
+void domain_put(struct domain *d);
+struct domain *domain_next(domid_t from); /* the first with id >= from, counted; NULL */
+
+/*
+ * The guest did what cannot be continued: log the first reason, crash it with SHUTDOWN_crash at
+ * the next exit. Callers return at once; nothing they return is seen.
+ */
+void domain_kill(struct domain *d, const char *why, ...) __printf(2, 3);
+void domain_shutdown(struct domain *d, uint8_t code); /* dom0's ends the machine */
+int domain_resume(struct domain *d);
+void domain_pause(struct domain *d);       /* counts; waits until all vCPUs are quiet */
+void domain_pause_nosync(struct domain *d);
+void domain_unpause(struct domain *d);
+int __must_check domain_pause_by_controller(struct domain *d);
+int __must_check domain_unpause_by_controller(struct domain *d);
+/* Gives everything back; -XEN_EAGAIN when there is more to do (call again), 0 when done. */
+int __must_check domain_destroy(struct domain *d);
+
+/* --- vCPUs (domain/vcpu.c) --- */
+int __must_check vcpu_create(struct domain *d, unsigned id, unsigned cpu);
+void vcpu_pause(struct vcpu *v);        /* waits until quiet; not for the caller itself */
+void vcpu_pause_nosync(struct vcpu *v);
+void vcpu_unpause(struct vcpu *v);
+void vcpu_block(void);                  /* current: until an event is pending */
+void vcpu_kick(struct vcpu *v);         /* look at your pending events soon; wakes it if blocked */
+struct vcpu *vcpu_alloc_idle(unsigned cpu);
+
+/*
+ * The only way back to a guest: called by the entry code with interrupts off after everything else.
+ * Reschedules, kills, pauses, delivers events; returns when the guest's registers are final.
+ */
+void vcpu_leave(void);
+
+/* --- memory_op, vcpu_op, sched_op, timers are hypercall handlers: memory.c, vcpu_op.c, sched_op.c,
+       guest_time.c. --- */
+void guest_time_update(struct vcpu *v);      /* writes vcpu_time_info; v is current or quiet */
+void guest_wallclock_update(struct domain *d);
+void runstate_update_guest(struct vcpu *v);  /* current only */
+
+/* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
+struct page *__must_check domain_get_page(struct domain *d, gfn_t g);
+
+/* What kind of guest it is: set by pv/ (and later hvm/) for each domain. */
+struct guest_ops {
+    int (*domain_init)(struct domain *d);
+    void (*domain_fini)(struct domain *d);
+    /* Everything this kind holds of page references; idempotent; may preempt_point(). 0/-EAGAIN */
+    int (*domain_relinquish)(struct domain *d);
+    int (*vcpu_init)(struct vcpu *v);
+    void (*vcpu_fini)(struct vcpu *v);
+    void (*switch_out)(struct vcpu *v); /* save segment registers, debug registers ... */
+    void (*switch_in)(struct vcpu *v);  /* CR3, GDT, LDT, segment bases, TSS stack */
+    /* Called on the way out with interrupts off: make the guest take its pending upcall. */
+    void (*deliver)(struct vcpu *v);
+    /* Would an upcall be taken now (unmasked)? */
+    bool (*upcall_enabled)(const struct vcpu *v);
+};
+extern const struct guest_ops *pv_ops_table; /* set by pv_init(); used when !is_hvm */
+
+#endif

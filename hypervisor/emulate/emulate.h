@@ -1,0 +1,71 @@
+/*
+ * Decoding and executing instructions for guests: privileged ones, writes to page tables, later
+ * MMIO. Pure: every effect goes through struct emulate_ops, so it runs on a host under a fuzzer.
+ * 64-bit long mode is what PV needs; other modes for hvm/.
+ */
+#ifndef EMULATE_EMULATE_H
+#define EMULATE_EMULATE_H
+
+#include "lib/compiler.h"
+#include "lib/types.h"
+
+enum emulate_result {
+    EMULATE_OK,        /* done; ctx->regs advanced */
+    EMULATE_UNHANDLED, /* not an instruction we execute; nothing changed */
+    EMULATE_EXCEPTION, /* ctx->vector and ctx->error_code are to be injected; nothing changed */
+    EMULATE_RETRY,     /* an effect asks for the instruction to be run again (rep slices) */
+};
+
+enum emulate_seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
+
+struct emulate_ctx;
+
+/* Each returns an enum emulate_result; absent ones make the instruction UNHANDLED. */
+struct emulate_ops {
+    /* bytes at linear address; *got may be less than n at a fault boundary */
+    enum emulate_result (*fetch)(struct emulate_ctx *, uint64_t addr, void *buf, unsigned n,
+                                 unsigned *got);
+    enum emulate_result (*read)(struct emulate_ctx *, uint64_t addr, void *buf, unsigned n);
+    enum emulate_result (*write)(struct emulate_ctx *, uint64_t addr, const void *buf, unsigned n);
+    /* Stores @desired if memory still equals *expected; otherwise *expected = what is there. */
+    enum emulate_result (*cmpxchg)(struct emulate_ctx *, uint64_t addr, void *expected,
+                                   const void *desired, unsigned n);
+    enum emulate_result (*seg_base)(struct emulate_ctx *, enum emulate_seg, uint64_t *base);
+    enum emulate_result (*io_read)(struct emulate_ctx *, uint16_t port, unsigned size,
+                                   uint32_t *value);
+    enum emulate_result (*io_write)(struct emulate_ctx *, uint16_t port, unsigned size,
+                                    uint32_t value);
+    enum emulate_result (*read_cr)(struct emulate_ctx *, unsigned cr, uint64_t *value);
+    enum emulate_result (*write_cr)(struct emulate_ctx *, unsigned cr, uint64_t value);
+    enum emulate_result (*read_dr)(struct emulate_ctx *, unsigned dr, uint64_t *value);
+    enum emulate_result (*write_dr)(struct emulate_ctx *, unsigned dr, uint64_t value);
+    enum emulate_result (*read_msr)(struct emulate_ctx *, uint32_t msr, uint64_t *value);
+    enum emulate_result (*write_msr)(struct emulate_ctx *, uint32_t msr, uint64_t value);
+    enum emulate_result (*cpuid)(struct emulate_ctx *, uint32_t leaf, uint32_t sub,
+                                 uint32_t out[4]);
+    enum emulate_result (*invlpg)(struct emulate_ctx *, uint64_t addr);
+    enum emulate_result (*wbinvd)(struct emulate_ctx *);
+    enum emulate_result (*xsetbv)(struct emulate_ctx *, uint32_t index, uint64_t value);
+    enum emulate_result (*rdtsc)(struct emulate_ctx *, uint64_t *tsc, uint32_t *aux);
+};
+
+#define EMULATE_PRIVILEGED (1u << 0) /* I/O, CR, DR, MSR, CPUID, INVLPG, WBINVD, CLTS, XSETBV... */
+#define EMULATE_MEMORY     (1u << 1) /* moves and read-modify-write on memory */
+
+struct emulate_ctx {
+    const struct emulate_ops *ops;
+    struct cpu_user_regs *regs;
+    unsigned allow;      /* EMULATE_*: classes of instruction that may be executed */
+    unsigned cpl;        /* privilege the guest believes it has */
+    void *data;          /* the caller's */
+    /* out */
+    uint8_t vector;
+    uint32_t error_code;
+    uint64_t fault_addr; /* for a #PF */
+    unsigned length;     /* of the instruction, bytes */
+};
+
+/* Decodes and executes one instruction at regs->rip (one bounded slice of a REP). */
+enum emulate_result emulate_one(struct emulate_ctx *ctx);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * Event channels (xen/event_channel.h): ports, bindings, 2-level and FIFO delivery, virtual
+ * interrupts, and physical interrupts delivered as events.
+ * Locks: d->event->lock RANK_EVENT (bindings); sends to a bound port take no lock but the
+ * FIFO queue's (RANK_EVENT_QUEUE); pirqs RANK_PIRQ.
+ */
+#ifndef EVENT_EVENT_H
+#define EVENT_EVENT_H
+
+#include "domain/domain.h"
+#include <xen/event_channel.h>
+
+int __must_check event_domain_init(struct domain *d, unsigned max_port);
+void event_domain_relinquish(struct domain *d); /* closes every port; idempotent */
+void event_domain_fini(struct domain *d);
+int __must_check event_vcpu_init(struct vcpu *v);
+void event_vcpu_fini(struct vcpu *v);
+
+void event_send_virq(struct vcpu *v, unsigned virq);
+/* A virq that one domain's one vCPU takes: VIRQ_CONSOLE, DOM_EXC, ... to dom0 or its binder. */
+void event_send_global_virq(unsigned virq);
+int __must_check event_set_global_virq_handler(struct domain *d, unsigned virq);
+
+/* For dom0/ and control/: an unbound port of @d that @remote may bind. */
+int __must_check event_alloc_unbound(struct domain *d, domid_t remote, evtchn_port_t *port);
+int __must_check event_close(struct domain *d, evtchn_port_t port);
+int __must_check event_send(struct domain *d, evtchn_port_t port); /* as EVTCHNOP_send by @d */
+bool event_port_pending(struct domain *d, evtchn_port_t port);
+bool event_port_valid(struct domain *d, evtchn_port_t port);
+/* SCHEDOP_poll: true when one of the ports is pending already. */
+int __must_check event_any_pending(struct domain *d, const evtchn_port_t *ports, unsigned n);
+
+/* Does @v have an event to take (pending and unmasked upcall)? For block and leave. */
+static inline bool event_pending(const struct vcpu *v)
+{
+    return READ_ONCE(v->info->evtchn_upcall_pending) && !READ_ONCE(v->info->evtchn_upcall_mask);
+}
+
+/* --- physical interrupts (event/pirq.c) --- */
+int __must_check pirq_domain_init(struct domain *d);
+void pirq_domain_relinquish(struct domain *d);
+void pirq_domain_fini(struct domain *d);
+/* Maps GSI or allocated MSI @irq as @pirq (or any free one when *pirq < 0). */
+int __must_check pirq_map(struct domain *d, int *pirq, unsigned irq, bool is_msi);
+int __must_check pirq_unmap(struct domain *d, int pirq);
+int pirq_free_number(struct domain *d); /* negative errno when none */
+int __must_check pirq_eoi(struct domain *d, unsigned pirq);
+int __must_check pirq_status(struct domain *d, unsigned pirq, uint32_t *flags); /* XENIRQSTAT_* */
+int __must_check pirq_set_eoi_map(struct domain *d, gfn_t g, bool auto_unmask);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * Grant tables, version 1 (xen/grant_table.h): a domain lends its pages; others map or copy them.
+ * Locks: one per table (RANK_GRANT), two tables by spin_lock_pair(); map and copy never allocate.
+ */
+#ifndef GRANT_GRANT_H
+#define GRANT_GRANT_H
+
+#include "domain/domain.h"
+#include <xen/grant_table.h>
+
+int __must_check grant_domain_init(struct domain *d, int max_frames, int max_maptrack);
+/* Unmaps what @d has mapped of others; idempotent; preempts. */
+void grant_domain_relinquish(struct domain *d);
+void grant_domain_fini(struct domain *d);
+
+/* Frame @i of @d's table for XENMEM_acquire_resource, grown when needed; -errno. */
+int __must_check grant_table_frame(struct domain *d, unsigned i, mfn_t *frame);
+unsigned grant_table_frames(struct domain *d); /* now in use */
+unsigned grant_table_max_frames(struct domain *d);
+
+/*
+ * What a PV guest's mapping of a granted frame needs from pv/ (arrow upwards, set by pv_init()).
+ * @addr: virtual address, or machine address of the entry when @contains_pte.
+ */
+struct grant_pv_ops {
+    int (*map)(uint64_t addr, mfn_t frame, unsigned gnttab_flags); /* GNTST_* */
+    int (*unmap)(uint64_t addr, mfn_t frame, unsigned gnttab_flags, uint64_t replace_addr);
+};
+extern const struct grant_pv_ops *grant_pv_ops;
+
+#endif
