@@ -71,6 +71,8 @@ struct cpu {
 
     uint64_t *entry_rsp;      /* [I] where the SYSCALL stub finds the stack to switch to */
     struct tss64 *tss;        /* [I] */
+    uint64_t *gdt;            /* [I] the reserved GDT page (selectors 0xe000-0xefff) of this CPU */
+    mfn_t gdt_mfn;            /* [I] its frame, for each PV vCPU's window (pv/segment.c) */
 
     /* TLB (cpu/tlb.c): requests from others */
     uint64_t tlb_requested;   /* [a] ticket of the last request made to this CPU */
@@ -138,7 +140,15 @@ struct cpu_features {
 extern struct cpu_features cpu_features;
 
 void cpu_init_boot(void);          /* features, GDT, IDT, TSS of CPU 0; CR0, CR4, EFER; PAT */
+void cpu_init_late(void);          /* after mm_init(): CPU 0 moves to stacks with guard pages */
 void cpu_init_secondary(struct cpu *c);
+/* The GDT of no vCPU in particular: base such that this CPU's reserved page is at 0xe000. */
+void cpu_load_own_gdt(void);
+void cpu_set_entry_stack(struct stack_top *top); /* TSS.rsp0 and the SYSCALL stub's stack */
+/* Assembly: restores the registers of this stack's stack_top and returns to the guest. */
+void guest_return(void) __noreturn;
+/* Set by pv/: the guest's state made IRETQ (or a segment load) fault; regs are the guest's. */
+extern void (*cpu_bad_return)(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code);
 struct cpu *cpu_alloc(unsigned id, uint32_t apic_id, uint32_t acpi_id); /* NULL: no memory */
 
 /* The IDT's vectors 32..255: one function each way (irq/vector.c sets it). */

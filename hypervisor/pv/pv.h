@@ -48,6 +48,7 @@ struct pv_vcpu {
     bool pending_fault;           /* pv_inject_fault() asked for a trap to be bounced */
 };
 
+void pv_init_cpu(void); /* this CPU's SYSCALL entry: MSRs and stub */
 void pv_init(void); /* registers guest_ops, page_type_ops, grant_pv_ops, exception handler */
 
 /* --- page tables (pv/pagetable.c) --- */
