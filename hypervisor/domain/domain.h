@@ -14,6 +14,9 @@
 #ifndef DOMAIN_DOMAIN_H
 #define DOMAIN_DOMAIN_H
 
+#include "lib/types.h"
+
+#include <xen/event_channel.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
 

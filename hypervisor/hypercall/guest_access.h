@@ -29,6 +29,9 @@ static inline bool guest_is_null(guest_ptr_t p)
     return p.addr == 0;
 }
 
+/* Once, before the first guest runs: whether SMAP must be lifted around each access. */
+void guest_access_init(bool smap);
+
 /* 0, or -XEN_EFAULT: not the guest's (hypervisor range, non-canonical) or not mapped. */
 int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
 int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);

@@ -1,0 +1,48 @@
+/*
+ * Several hypercalls in one trap (xen/xen.h, struct multicall_entry). Each entry is copied in once,
+ * run, and its result written back; an error of one does not stop the next.
+ */
+#include "cpu/cpu.h"
+#include "domain/domain.h"
+#include "hypercall/guest_access.h"
+#include "hypercall/table.h"
+
+/* Entries run between two chances for others to use this CPU. */
+#define ENTRIES_PER_SLICE 32
+
+/*
+ * Calls that act on the trap's own register frame, or would nest without bound, make no sense
+ * inside a batch.
+ */
+static bool may_be_batched(uint64_t op)
+{
+    return op != __HYPERVISOR_multicall && op != __HYPERVISOR_iret;
+}
+
+long hc_multicall(uint64_t list, uint64_t count)
+{
+    if (count > UINT32_MAX)
+        return -XEN_EINVAL;
+
+    for (uint64_t i = 0; i < count; i++) {
+        guest_ptr_t at = guest_offset(guest_ptr(list), i * sizeof(struct multicall_entry));
+        struct multicall_entry call;
+        int rc = copy_from_guest(&call, at, sizeof(call));
+        if (rc)
+            return rc;
+
+        call.result = -XEN_EINVAL;
+        if (may_be_batched(call.op))
+            call.result = hypercall_dispatch(call.op, call.args);
+
+        rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, result)),
+                           &call.result, sizeof(call.result));
+        if (rc)
+            return rc;
+        if (current_domain()->kill_pending)
+            return -XEN_EINVAL;
+        if (i % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1)
+            preempt_point();
+    }
+    return 0;
+}
