@@ -32,6 +32,10 @@
 #define MAX_VCPUS        128 /* per domain; PV ABI beyond 32 by VCPUOP_register_vcpu_info */
 #define MAX_DOMID        DOMID_FIRST_RESERVED
 
+#define DOMAIN_MAX_MAP   32  /* entries of the memory map that the toolstack may set */
+
+struct cpuid_policy;
+struct e820_range;
 struct event_table;
 struct event_vcpu;
 struct grant_table;
@@ -104,6 +108,10 @@ struct domain {
     uint64_t claimed;             /* [p] frames promised by XENMEM_claim_pages */
     uint64_t shared_pages;        /* [p] frames mapped by grants from others */
     uint64_t overhead_pages;      /* [a] frames the hypervisor spends on it */
+
+    struct e820_range *memory_map; /* [d] XENMEM_set_memory_map; NULL = none; zfree()d at death */
+    unsigned memory_map_entries;  /* [d] up to DOMAIN_MAX_MAP */
+    struct cpuid_policy *cpuid;   /* [I once run] control/cpuid_policy.c; NULL = default; zfree()d */
 
     struct shared_info *shared;   /* [I] direct-map pointer */
     mfn_t shared_frame;           /* [I] */
@@ -188,6 +196,9 @@ void runstate_update_guest(struct vcpu *v);  /* current only */
 
 /* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
 struct page *__must_check domain_get_page(struct domain *d, gfn_t g);
+
+/* CPUID as @d sees it (control/cpuid_policy.c); v is the current vCPU or NULL. */
+void cpuid_guest(const struct domain *d, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 
 /* What kind of guest it is: set by pv/ (and later hvm/) for each domain. */
 struct guest_ops {

@@ -1,0 +1,540 @@
+/*
+ * memory_op (xen/memory.h): where memory is given to a domain and taken back.
+ *
+ * PV guests know machine frames: a guest frame number given by the caller is only written into the
+ * machine-to-physical table, and the machine frame is the answer. A batch reports how many extents
+ * were done; an extent is done whole or not at all.
+ */
+#include "boot/bootinfo.h"
+#include "console/console.h"
+#include "control/control.h"
+#include "domain/domain.h"
+#include "grant/grant.h"
+#include "hypercall/guest_access.h"
+#include "hypercall/table.h"
+#include "lib/string.h"
+
+#include <xen/memory.h>
+
+/* Largest extents: an ordinary domain for itself, and the privileged one for anybody. */
+#define MAX_ORDER_SELF       9
+#define MAX_ORDER_PRIVILEGED BUDDY_MAX_ORDER
+#define FRAMES_PER_SLICE     64
+
+enum reservation { INCREASE, DECREASE, POPULATE };
+
+struct batch {
+    struct domain *d; /* counted */
+    guest_ptr_t extents;
+    uint64_t count;
+    unsigned order;
+    unsigned alloc_flags, width;
+    bool want_result; /* the caller gave an array */
+};
+
+static int batch_decode(const struct xen_memory_reservation *r, enum reservation kind,
+                        struct batch *b)
+{
+    struct domain *caller = current_domain();
+    struct domain *d = domain_find_or_self(r->domid);
+    if (!d)
+        return -XEN_ESRCH;
+    int rc = permission_check(caller, __HYPERVISOR_memory_op, XENMEM_populate_physmap, d);
+    if (rc)
+        return rc;
+    if (r->mem_flags & (XENMEMF_populate_on_demand | XENMEMF_vnode))
+        return -XEN_EOPNOTSUPP;
+    if (r->extent_order > (caller->privileged ? MAX_ORDER_PRIVILEGED : MAX_ORDER_SELF))
+        return -XEN_EPERM;
+    if (r->nr_extents > (1UL << 32) || (kind != INCREASE && r->nr_extents && !r->extent_start.p))
+        return -XEN_EINVAL;
+
+    b->extents = guest_handle(r->extent_start);
+    b->count = r->nr_extents;
+    b->order = r->extent_order;
+    b->width = XENMEMF_get_address_bits(r->mem_flags);
+    b->want_result = r->extent_start.p != NULL;
+    b->alloc_flags = ALLOC_ZERO;
+    if (b->width && b->width <= PAGE_SHIFT)
+        return -XEN_EINVAL;
+    if (!domain_get(d))
+        return -XEN_ESRCH;
+    b->d = d;
+    return 0;
+}
+
+/* 2^order fresh zeroed frames for @d; NULL when there are none or @d may not have more. */
+static struct page *give_extent(const struct batch *b)
+{
+    struct page *page = page_alloc_width(b->order, b->alloc_flags, b->width);
+    if (!page)
+        return NULL;
+    if (page_assign(b->d, page, b->order)) {
+        page_free(page, b->order);
+        return NULL;
+    }
+    return page;
+}
+
+/* Takes back frames just given, when their numbers could not be told to the caller. */
+static void ungive_extent(struct page *page, unsigned order)
+{
+    for (uint64_t i = 0; i < 1UL << order; i++)
+        if (page_drop_allocation(page + i))
+            page_put(page + i);
+}
+
+/* Number of extents done; the first failure ends the batch. */
+static uint64_t give(const struct batch *b, enum reservation kind)
+{
+    uint64_t frames = 1UL << b->order;
+    for (uint64_t i = 0; i < b->count; i++) {
+        xen_pfn_t guest_frame = 0;
+        if (kind == POPULATE && copy_element_from_guest(&guest_frame, b->extents, i))
+            return i;
+
+        struct page *page = give_extent(b);
+        if (!page)
+            return i;
+
+        uint64_t first = page_to_mfn(page).n;
+        for (uint64_t j = 0; j < frames; j++)
+            m2p_set(mfn(first + j), kind == POPULATE ? guest_frame + j : M2P_INVALID);
+        if (b->want_result) {
+            xen_pfn_t answer = first;
+            if (copy_element_to_guest(b->extents, i, &answer)) {
+                ungive_extent(page, b->order);
+                return i;
+            }
+        }
+        if (frames >= FRAMES_PER_SLICE || i % FRAMES_PER_SLICE == FRAMES_PER_SLICE - 1)
+            preempt_point();
+    }
+    return b->count;
+}
+
+/* One frame out of the domain's reservation; it is free once nothing maps it any more. */
+static bool take_frame(struct domain *d, gfn_t g)
+{
+    struct page *page = domain_get_page(d, g);
+    if (!page)
+        return false;
+    bool taken = page_drop_allocation(page);
+    if (taken) {
+        m2p_set(page_to_mfn(page), M2P_INVALID);
+        page_put(page); /* the allocation's */
+    }
+    page_put(page); /* ours */
+    return taken;
+}
+
+static uint64_t take(const struct batch *b)
+{
+    for (uint64_t i = 0; i < b->count; i++) {
+        xen_pfn_t first;
+        if (copy_element_from_guest(&first, b->extents, i))
+            return i;
+        for (uint64_t j = 0; j < 1UL << b->order; j++) {
+            if (!take_frame(b->d, gfn(first + j)))
+                return i;
+            if (j % FRAMES_PER_SLICE == FRAMES_PER_SLICE - 1)
+                preempt_point();
+        }
+        if (i % FRAMES_PER_SLICE == FRAMES_PER_SLICE - 1)
+            preempt_point();
+    }
+    return b->count;
+}
+
+static long change_reservation(enum reservation kind, guest_ptr_t arg)
+{
+    struct xen_memory_reservation r;
+    struct batch b = {0};
+    int rc = copy_from_guest(&r, arg, sizeof(r));
+    if (rc)
+        return rc;
+    rc = batch_decode(&r, kind, &b);
+    if (rc)
+        return rc;
+    uint64_t done = kind == DECREASE ? take(&b) : give(&b, kind);
+    domain_put(b.d);
+    return done;
+}
+
+/* --- XENMEM_exchange: frames for other frames, e.g. contiguous ones below 4 GiB for DMA --- */
+
+#define EXCHANGE_MAX_ORDER 9
+#define EXCHANGE_MAX       (1u << EXCHANGE_MAX_ORDER)
+
+struct exchange {
+    struct page **in;          /* counted references, @frames of them */
+    struct page **out;         /* first page of each output extent */
+    xen_pfn_t *out_gfn;        /* guest frame number of each output extent */
+    uint64_t frames;           /* per chunk */
+    unsigned in_order, out_order;
+    unsigned width;
+};
+
+static void exchange_drop_inputs(struct exchange *x, uint64_t held)
+{
+    while (held--)
+        page_put(x->in[held]);
+}
+
+/* References on every input frame of chunk @c, none of which may be in use. */
+static int exchange_get_inputs(struct exchange *x, struct domain *d, guest_ptr_t list, uint64_t c)
+{
+    uint64_t per_extent = 1UL << x->in_order, held = 0;
+    for (uint64_t i = 0; i < x->frames >> x->in_order; i++) {
+        xen_pfn_t first;
+        if (copy_element_from_guest(&first, list, c * (x->frames >> x->in_order) + i)) {
+            exchange_drop_inputs(x, held);
+            return -XEN_EFAULT;
+        }
+        for (uint64_t j = 0; j < per_extent; j++) {
+            struct page *p = domain_get_page(d, gfn(first + j));
+            if (!p) {
+                exchange_drop_inputs(x, held);
+                return -XEN_EINVAL;
+            }
+            x->in[held++] = p;
+            /* Exactly the allocation's reference and ours: nothing maps it. */
+            if (READ_ONCE(p->refs) != (PAGE_REF_ALLOCATED | 2)) {
+                exchange_drop_inputs(x, held);
+                return -XEN_EBUSY;
+            }
+        }
+    }
+    return 0;
+}
+
+static int exchange_alloc_outputs(struct exchange *x)
+{
+    uint64_t extents = x->frames >> x->out_order;
+    for (uint64_t i = 0; i < extents; i++) {
+        x->out[i] = page_alloc_width(x->out_order, ALLOC_ZERO, x->width);
+        if (!x->out[i]) {
+            while (i--)
+                page_free(x->out[i], x->out_order);
+            return -XEN_ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* From here on nothing can fail: both sides count against the limit until the inputs are gone. */
+static void exchange_commit(struct exchange *x, struct domain *d)
+{
+    spin_lock(&d->page_lock);
+    d->max_pages += x->frames;
+    spin_unlock(&d->page_lock);
+
+    for (uint64_t i = 0; i < x->frames >> x->out_order; i++) {
+        if (page_assign(d, x->out[i], x->out_order)) {
+            page_free(x->out[i], x->out_order); /* the domain is dying: it needs none */
+            continue;
+        }
+        uint64_t first = page_to_mfn(x->out[i]).n;
+        for (uint64_t j = 0; j < 1UL << x->out_order; j++)
+            m2p_set(mfn(first + j), x->out_gfn[i] + j);
+    }
+    for (uint64_t i = 0; i < x->frames; i++) {
+        if (page_drop_allocation(x->in[i])) {
+            m2p_set(page_to_mfn(x->in[i]), M2P_INVALID);
+            page_put(x->in[i]);
+        }
+        page_put(x->in[i]);
+    }
+
+    spin_lock(&d->page_lock);
+    d->max_pages -= x->frames;
+    spin_unlock(&d->page_lock);
+}
+
+static int exchange_chunk(struct exchange *x, struct domain *d,
+                          const struct xen_memory_exchange *e, uint64_t c)
+{
+    uint64_t extents = x->frames >> x->out_order;
+    guest_ptr_t out = guest_handle(e->out.extent_start);
+    for (uint64_t i = 0; i < extents; i++)
+        if (copy_element_from_guest(&x->out_gfn[i], out, c * extents + i))
+            return -XEN_EFAULT;
+
+    int rc = exchange_get_inputs(x, d, guest_handle(e->in.extent_start), c);
+    if (rc)
+        return rc;
+    rc = exchange_alloc_outputs(x);
+    if (rc) {
+        exchange_drop_inputs(x, x->frames);
+        return rc;
+    }
+    /* The answer goes first, while it can still be refused. */
+    for (uint64_t i = 0; i < extents; i++) {
+        xen_pfn_t answer = page_to_mfn(x->out[i]).n;
+        if (copy_element_to_guest(out, c * extents + i, &answer)) {
+            for (uint64_t j = 0; j < extents; j++)
+                page_free(x->out[j], x->out_order);
+            exchange_drop_inputs(x, x->frames);
+            return -XEN_EFAULT;
+        }
+    }
+    exchange_commit(x, d);
+    return 0;
+}
+
+static int exchange_check(const struct xen_memory_exchange *e)
+{
+    unsigned limit = current_domain()->privileged ? EXCHANGE_MAX_ORDER : MAX_ORDER_SELF;
+    if (e->in.extent_order > limit || e->out.extent_order > limit)
+        return -XEN_EPERM;
+    if (e->in.domid != DOMID_SELF && e->in.domid != current_domain()->id)
+        return -XEN_EPERM;
+    if (e->in.domid != e->out.domid || e->in.nr_extents > UINT32_MAX ||
+        e->out.nr_extents > UINT32_MAX || e->nr_exchanged > e->in.nr_extents ||
+        e->in.nr_extents << e->in.extent_order != e->out.nr_extents << e->out.extent_order)
+        return -XEN_EINVAL;
+    return 0;
+}
+
+static long memory_exchange(guest_ptr_t arg)
+{
+    struct xen_memory_exchange e;
+    struct domain *d = current_domain();
+    int rc = copy_from_guest(&e, arg, sizeof(e));
+    if (rc)
+        return rc;
+    rc = exchange_check(&e);
+    if (rc)
+        return rc;
+
+    unsigned width = XENMEMF_get_address_bits(e.out.mem_flags);
+    struct exchange x = {
+        .in_order = e.in.extent_order,
+        .out_order = e.out.extent_order,
+        .frames = 1UL << max(e.in.extent_order, e.out.extent_order),
+        .width = width,
+    };
+    uint64_t in_per_chunk = x.frames >> x.in_order;
+    if (e.in.nr_extents % in_per_chunk || e.nr_exchanged % in_per_chunk)
+        return -XEN_EINVAL;
+
+    x.in = zalloc_array(x.frames, sizeof(*x.in));
+    x.out = zalloc_array(x.frames >> x.out_order, sizeof(*x.out));
+    x.out_gfn = zalloc_array(x.frames >> x.out_order, sizeof(*x.out_gfn));
+    rc = x.in && x.out && x.out_gfn ? 0 : -XEN_ENOMEM;
+
+    while (!rc && e.nr_exchanged < e.in.nr_extents) {
+        rc = exchange_chunk(&x, d, &e, e.nr_exchanged / in_per_chunk);
+        if (!rc)
+            e.nr_exchanged += in_per_chunk;
+        preempt_point();
+    }
+    zfree(x.in);
+    zfree(x.out);
+    zfree(x.out_gfn);
+    int copied = copy_to_guest(guest_offset(arg, offsetof(struct xen_memory_exchange, nr_exchanged)),
+                               &e.nr_exchanged, sizeof(e.nr_exchanged));
+    return rc ? rc : copied;
+}
+
+/* --- maps --- */
+
+static long put_map(guest_ptr_t arg, const struct e820_range *map, unsigned count)
+{
+    struct xen_memory_map m;
+    int rc = copy_from_guest(&m, arg, sizeof(m));
+    if (rc)
+        return rc;
+    if (m.buffer.p && m.nr_entries < count)
+        return -XEN_EINVAL;
+    for (unsigned i = 0; m.buffer.p && i < count; i++) {
+        /* The BIOS's 20-byte entry, as struct e820entry of the ABI's users has it. */
+        struct __packed {
+            uint64_t base, size;
+            uint32_t type;
+        } entry = {map[i].base, map[i].size, map[i].type};
+        rc = copy_element_to_guest(guest_handle(m.buffer), i, &entry);
+        if (rc)
+            return rc;
+    }
+    m.nr_entries = count;
+    return copy_to_guest(arg, &m, sizeof(m));
+}
+
+static long set_memory_map(guest_ptr_t arg)
+{
+    struct xen_foreign_memory_map f;
+    int rc = copy_from_guest(&f, arg, sizeof(f));
+    if (rc)
+        return rc;
+    if (f.map.nr_entries > DOMAIN_MAX_MAP)
+        return -XEN_EINVAL;
+    struct domain *d = domain_find(f.domid);
+    if (!d)
+        return -XEN_ESRCH;
+
+    struct e820_range *map = zalloc_array(f.map.nr_entries + 1, sizeof(*map));
+    if (!map)
+        return -XEN_ENOMEM;
+    for (unsigned i = 0; i < f.map.nr_entries; i++) {
+        struct __packed {
+            uint64_t base, size;
+            uint32_t type;
+        } entry;
+        rc = copy_element_from_guest(&entry, guest_handle(f.map.buffer), i);
+        if (rc) {
+            zfree(map);
+            return rc;
+        }
+        map[i] = (struct e820_range){entry.base, entry.size, entry.type};
+    }
+    spin_lock(&d->lock);
+    struct e820_range *old = d->memory_map;
+    d->memory_map = map;
+    d->memory_map_entries = f.map.nr_entries;
+    spin_unlock(&d->lock);
+    zfree(old);
+    return 0;
+}
+
+static long get_memory_map(guest_ptr_t arg)
+{
+    struct domain *d = current_domain();
+    struct e820_range copy[DOMAIN_MAX_MAP];
+    spin_lock(&d->lock);
+    unsigned n = d->memory_map ? d->memory_map_entries : 0;
+    if (n)
+        memcpy(copy, d->memory_map, n * sizeof(copy[0]));
+    spin_unlock(&d->lock);
+    /* The ABI's word for "no map was set": the guest then makes its own. */
+    return n ? put_map(arg, copy, n) : -XEN_ENOSYS;
+}
+
+/* --- resources that the toolstack maps --- */
+
+static long acquire_resource(guest_ptr_t arg)
+{
+    struct xen_mem_acquire_resource r;
+    int rc = copy_from_guest(&r, arg, sizeof(r));
+    if (rc)
+        return rc;
+    struct domain *d = domain_find(r.domid);
+    if (!d)
+        return -XEN_ESRCH;
+    rc = permission_check(current_domain(), __HYPERVISOR_memory_op, XENMEM_acquire_resource, d);
+    if (rc)
+        return rc;
+    if (r.pad)
+        return -XEN_EINVAL;
+    if (r.type != XENMEM_resource_grant_table || r.id != XENMEM_resource_grant_table_id_shared)
+        return -XEN_EOPNOTSUPP;
+
+    unsigned limit = grant_table_max_frames(d);
+    if (!r.frame_list.p) { /* how many are there? */
+        if (r.nr_frames)
+            return -XEN_EINVAL;
+        r.nr_frames = limit;
+        return copy_to_guest(guest_offset(arg, offsetof(__typeof__(r), nr_frames)), &r.nr_frames,
+                             sizeof(r.nr_frames));
+    }
+    if (r.frame > limit || r.nr_frames > limit - r.frame)
+        return -XEN_EINVAL;
+    for (unsigned i = 0; i < r.nr_frames; i++) {
+        mfn_t frame;
+        rc = grant_table_frame(d, r.frame + i, &frame);
+        if (rc)
+            return rc;
+        xen_pfn_t out = frame.n;
+        rc = copy_element_to_guest(guest_handle(r.frame_list), i, &out);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static long claim_pages(guest_ptr_t arg)
+{
+    struct xen_memory_reservation r;
+    int rc = copy_from_guest(&r, arg, sizeof(r));
+    if (rc)
+        return rc;
+    if (r.extent_start.p || r.extent_order || r.mem_flags)
+        return -XEN_EINVAL;
+    struct domain *d = domain_find(r.domid);
+    return d ? buddy_claim(d, r.nr_extents) : -XEN_ESRCH;
+}
+
+/* A domid in, a number of pages out. */
+static long reservation_query(uint64_t op, guest_ptr_t arg)
+{
+    domid_t id;
+    int rc = copy_from_guest(&id, arg, sizeof(id));
+    if (rc)
+        return rc;
+    struct domain *d = domain_find_or_self(id);
+    if (!d)
+        return -XEN_ESRCH;
+    rc = permission_check(current_domain(), __HYPERVISOR_memory_op, op, d);
+    if (rc)
+        return rc;
+    switch (op) {
+    case XENMEM_current_reservation:
+        return READ_ONCE(d->tot_pages);
+    case XENMEM_maximum_reservation:
+        return READ_ONCE(d->max_pages);
+    default: /* XENMEM_maximum_gpfn: PV guests keep that themselves */
+        return d->shared->arch.max_pfn ? d->shared->arch.max_pfn - 1 : 0;
+    }
+}
+
+static long machphys_mapping(guest_ptr_t arg)
+{
+    struct xen_machphys_mapping m = {
+        .v_start = M2P_VIRT,
+        .v_end = VMAP_VIRT,
+        .max_mfn = max_mfn - 1,
+    };
+    return copy_to_guest(arg, &m, sizeof(m));
+}
+
+long hc_memory_op(uint64_t cmd, uint64_t arg)
+{
+    guest_ptr_t p = guest_ptr(arg);
+
+    /* Targets are checked where they are known; here, whether the caller may ask at all. */
+    int rc = permission_check(current_domain(), __HYPERVISOR_memory_op, cmd, NULL);
+    if (rc)
+        return rc;
+    switch (cmd) {
+    case XENMEM_increase_reservation:
+        return change_reservation(INCREASE, p);
+    case XENMEM_decrease_reservation:
+        return change_reservation(DECREASE, p);
+    case XENMEM_populate_physmap:
+        return change_reservation(POPULATE, p);
+    case XENMEM_exchange:
+        return memory_exchange(p);
+    case XENMEM_maximum_ram_page:
+        return max_mfn - 1;
+    case XENMEM_current_reservation:
+    case XENMEM_maximum_reservation:
+    case XENMEM_maximum_gpfn:
+        return reservation_query(cmd, p);
+    case XENMEM_machphys_mapping:
+        return machphys_mapping(p);
+    case XENMEM_memory_map:
+        return get_memory_map(p);
+    case XENMEM_machine_memory_map:
+        return put_map(p, bootinfo.map, bootinfo.ranges);
+    case XENMEM_set_memory_map:
+        return set_memory_map(p);
+    case XENMEM_claim_pages:
+        return claim_pages(p);
+    case XENMEM_acquire_resource:
+        return acquire_resource(p);
+    case XENMEM_get_vnumainfo:
+        return -XEN_EOPNOTSUPP;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
