@@ -75,7 +75,27 @@ void cmdline_parse(const char *cmdline);
 /* Starts the other CPUs (INIT-SIPI-SIPI through a trampoline below 1 MiB). boot/smp.c */
 void smp_start_cpus(void);
 
-/* Gives init memory and consumed modules back to the allocator. */
+/*
+ * Memory that must not be given to the allocator although the map calls it RAM: the first 1 MiB,
+ * the hypervisor's image (init part too), the modules, copies made of firmware tables. Sorted, not
+ * overlapping, page-aligned outwards; final once boot_start() calls main(). Iterate from *i = 0;
+ * false when there are no more.
+ */
+bool bootinfo_next_reserved(unsigned *i, maddr_t *start, uint64_t *size);
+
+/* True when any byte of the range is in one of them. */
+bool bootinfo_range_reserved(maddr_t start, uint64_t size);
+
+/*
+ * The command line's mem= applied to a map: RAM above @limit bytes of address becomes reserved.
+ * Called by main() between cmdline_parse() and mm_init().
+ */
+void bootinfo_limit_ram(uint64_t limit);
+
+/*
+ * Gives init memory (__init_start..__init_end) and the modules back to the allocator by
+ * buddy_add_range(); dom0/ is done with them by then.
+ */
 void bootinfo_release(void);
 
 #endif
