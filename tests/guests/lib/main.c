@@ -1,0 +1,115 @@
+/*
+ * From the entry to the result line: start of day, the counters of checks, the end.
+ */
+#include "guest.h"
+
+struct start_info *start_info;
+uint64_t boot_stack;
+unsigned checks_passed, checks_failed;
+
+bool is_dom0(void)
+{
+    return start_info->flags & SIF_INITDOMAIN;
+}
+
+bool has_argument(const char *word)
+{
+    const char *at = (const char *)start_info->cmd_line;
+    size_t n = strlen(word);
+
+    while (*at) {
+        while (*at == ' ')
+            at++;
+        if (!strncmp(at, word, n) && (at[n] == ' ' || !at[n]))
+            return true;
+        while (*at && *at != ' ')
+            at++;
+    }
+    return false;
+}
+
+void section(const char *name)
+{
+    print("- %s\n", name);
+}
+
+static void failure(const char *what, const char *file, int line)
+{
+    checks_failed++;
+    print("FAIL %s:%d: %s", file, line, what);
+}
+
+void check_true(bool ok, const char *what, const char *file, int line)
+{
+    if (ok) {
+        checks_passed++;
+        return;
+    }
+    failure(what, file, line);
+    print("\n");
+}
+
+static bool small(long v)
+{
+    return v > -65536 && v < 65536;
+}
+
+void check_equal(long got, long want, const char *what, const char *file, int line)
+{
+    if (got == want) {
+        checks_passed++;
+        return;
+    }
+    failure(what, file, line);
+    if (small(got) && small(want))
+        print(": got %ld, expected %ld\n", got, want);
+    else
+        print(": got 0x%lx, expected 0x%lx\n", got, want);
+}
+
+void check_either(long got, long a, long b, const char *what, const char *file, int line)
+{
+    if (got == a || got == b) {
+        checks_passed++;
+        return;
+    }
+    failure(what, file, line);
+    print(": got %ld (0x%lx), expected %ld or %ld\n", got, got, a, b);
+}
+
+void check_refused(long got, const char *what, const char *file, int line)
+{
+    if (got < 0 && got > -4096) {
+        checks_passed++;
+        return;
+    }
+    failure(what, file, line);
+    print(": got %ld (0x%lx), expected an errno\n", got, got);
+}
+
+_Noreturn void shut_down(unsigned reason)
+{
+    struct sched_shutdown arg = {.reason = reason};
+
+    for (;;)
+        HC(sched_op, SCHEDOP_shutdown, &arg);
+}
+
+_Noreturn void test_finish(void)
+{
+    print("Test result: %u passed, %u failed\n", checks_passed, checks_failed);
+    shut_down(SHUTDOWN_poweroff);
+}
+
+_Noreturn void guest_main(struct start_info *si, uint64_t stack);
+_Noreturn void guest_main(struct start_info *si, uint64_t stack)
+{
+    start_info = si;
+    boot_stack = stack;
+    print("\nTest guest %s: started\n", test_name);
+    trap_init();
+    if (!shared())
+        check_true(false, "mapping shared_info", __FILE__, __LINE__);
+    test_main();
+    test_finish();
+}
