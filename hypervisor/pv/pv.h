@@ -104,6 +104,9 @@ void pv_inject(struct vcpu *v, unsigned vector, uint32_t error_code); /* bounces
 void pv_inject_page_fault(struct vcpu *v, uint32_t error_code, uint64_t cr2);
 void pv_deliver_upcall(struct vcpu *v);
 
+/* 128 entries of 32 bytes, the ABI hypercall page, into @page (4 KiB). */
+void pv_write_hypercall_page(void *page);
+
 /* Builds and reads the ABI's struct vcpu_guest_context (domctl, vcpu_op, dom0). v is quiet. */
 struct vcpu_guest_context;
 int __must_check pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c);

@@ -1,0 +1,35 @@
+/* CPUID policies: lists of leaves (struct xen_cpuid_leaf, xen/arch-x86/xen.h). */
+#ifndef CONTROL_CPUID_POLICY_H
+#define CONTROL_CPUID_POLICY_H
+
+#include "domain/domain.h"
+#include "hypercall/guest_access.h"
+
+#define CPUID_MAX_LEAVES 64
+
+struct cpuid_policy {
+    unsigned count;
+    struct xen_cpuid_leaf leaf[CPUID_MAX_LEAVES];
+};
+
+typedef void (*cpuid_reader)(uint32_t leaf, uint32_t sub, uint32_t out[4]);
+
+void cpuid_policy_init(void); /* start of day */
+void cpuid_policy_build(cpuid_reader read, struct cpuid_policy *raw, struct cpuid_policy *masked);
+
+const struct cpuid_policy *cpuid_policy_host(void);
+const struct cpuid_policy *cpuid_policy_pv(void);
+
+/* Takes away what PV guests may not have; -XEN_EINVAL names the leaf that cannot be. */
+int __must_check cpuid_policy_restrict(struct cpuid_policy *p, uint32_t *bad_leaf,
+                                       uint32_t *bad_subleaf);
+
+/* Out to the tools; the counts are capacity in, number written out. -XEN_ENOBUFS, -XEN_EFAULT. */
+int __must_check cpuid_policy_put(const struct cpuid_policy *p, guest_ptr_t leaves,
+                                  uint32_t *nr_leaves, guest_ptr_t msrs, uint32_t *nr_msrs);
+unsigned cpuid_policy_max_msrs(void);
+
+/* Fills up to @max feature words; returns how many there are. */
+unsigned cpuid_policy_featureset(const struct cpuid_policy *p, uint32_t *words, unsigned max);
+
+#endif

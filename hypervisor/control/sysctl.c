@@ -1,0 +1,319 @@
+/*
+ * sysctl (xen/sysctl.h, interface version 0x15): what tools ask about the machine as a whole. One
+ * function per ABI name, found through one table.
+ */
+#include "boot/bootinfo.h"
+#include "console/console.h"
+#include "control/cpuid_policy.h"
+#include "control/internal.h"
+#include "hypercall/table.h"
+#include "lib/string.h"
+
+typedef int (*sysctl_handler)(struct xen_sysctl *op);
+
+static int sysctl_readconsole(struct xen_sysctl *op)
+{
+    struct xen_sysctl_readconsole *r = &op->u.readconsole;
+    char chunk[256];
+    uint32_t index = r->incremental ? r->index : 0, done = 0;
+    while (done < r->count) {
+        size_t n = log_ring_read(chunk, min(r->count - done, (uint32_t)sizeof(chunk)), &index,
+                                 false);
+        if (!n)
+            break;
+        int rc = copy_to_guest(guest_offset(guest_handle(r->buffer), done), chunk, n);
+        if (rc)
+            return rc;
+        done += n;
+    }
+    if (r->clear) {
+        uint32_t end = index;
+        log_ring_read(chunk, 0, &end, true);
+    }
+    r->count = done;
+    r->index = index;
+    return 0;
+}
+
+static int sysctl_physinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_physinfo *p = &op->u.physinfo;
+    const struct cpuid_policy *host = cpuid_policy_host();
+    memset(p, 0, sizeof(*p));
+    p->threads_per_core = 1;
+    p->cores_per_socket = 1;
+    p->nr_cpus = bitmap_weight(cpus_online.bits, MAX_CPUS);
+    p->max_cpu_id = cpus_present - 1;
+    p->nr_nodes = 1;
+    p->cpu_khz = time_tsc_khz();
+    p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1;
+    p->total_pages = buddy_total_pages();
+    p->free_pages = buddy_free_pages();
+    p->outstanding_pages = buddy_outstanding_claims();
+    p->max_mfn = max_mfn - 1;
+    cpuid_policy_featureset(host, p->hw_cap, ARRAY_SIZE(p->hw_cap));
+    return 0;
+}
+
+static int sysctl_sched_id(struct xen_sysctl *op)
+{
+    op->u.sched_id.sched_id = XEN_SCHEDULER_CREDIT2;
+    return 0;
+}
+
+static int sysctl_getdomaininfolist(struct xen_sysctl *op)
+{
+    struct xen_sysctl_getdomaininfolist *l = &op->u.getdomaininfolist;
+    uint32_t n = 0;
+    struct domain *d;
+    for (unsigned id = l->first_domain; n < l->max_domains && id < DOMID_FIRST_RESERVED;) {
+        struct xen_domctl_getdomaininfo info;
+        d = domain_next(id);
+        if (!d)
+            break;
+        domain_fill_info(d, &info);
+        id = d->id + 1;
+        domain_put(d);
+        int rc = copy_element_to_guest(guest_handle(l->buffer), n, &info);
+        if (rc)
+            return rc;
+        n++;
+        preempt_point();
+    }
+    l->num_domains = n;
+    return 0;
+}
+
+static int sysctl_debug_keys(struct xen_sysctl *op)
+{
+    const struct xen_sysctl_debug_keys *k = &op->u.debug_keys;
+    if (k->nr_keys > 64)
+        return -XEN_EINVAL;
+    for (uint32_t i = 0; i < k->nr_keys; i++) {
+        char key;
+        int rc = copy_element_from_guest(&key, guest_handle(k->keys), i);
+        if (rc)
+            return rc;
+        key_press(key);
+    }
+    return 0;
+}
+
+static int sysctl_getcpuinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_getcpuinfo *c = &op->u.getcpuinfo;
+    uint32_t n = min(c->max_cpus, (uint32_t)cpus_present);
+    for (uint32_t i = 0; i < n; i++) {
+        xen_sysctl_cpuinfo_t info = {0};
+        if (cpus[i] && cpus[i]->idle)
+            info.idletime = vcpu_run_time(cpus[i]->idle);
+        int rc = copy_element_to_guest(guest_handle(c->info), i, &info);
+        if (rc)
+            return rc;
+    }
+    c->nr_cpus = n;
+    return 0;
+}
+
+static int sysctl_availheap(struct xen_sysctl *op)
+{
+    struct xen_sysctl_availheap *a = &op->u.availheap;
+    /* The allocator keeps no counts per address width. */
+    if (a->min_bitwidth || a->max_bitwidth || a->node > 0)
+        return -XEN_EOPNOTSUPP;
+    a->avail_bytes = buddy_free_pages() << PAGE_SHIFT;
+    return 0;
+}
+
+/* One socket per CPU and one node: what we know of the machine. */
+static int sysctl_cputopoinfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_cputopoinfo *t = &op->u.cputopoinfo;
+    if (t->cputopo.p) {
+        uint32_t n = min(t->num_cpus, (uint32_t)cpus_present);
+        for (uint32_t i = 0; i < n; i++) {
+            bool online = bit_test(cpus_online.bits, i);
+            xen_sysctl_cputopo_t e = {
+                .core = online ? 0 : XEN_INVALID_CORE_ID,
+                .socket = online ? i : XEN_INVALID_SOCKET_ID,
+                .node = online ? 0 : XEN_INVALID_NODE_ID,
+            };
+            int rc = copy_element_to_guest(guest_handle(t->cputopo), i, &e);
+            if (rc)
+                return rc;
+        }
+    }
+    t->num_cpus = cpus_present;
+    return 0;
+}
+
+static int sysctl_numainfo(struct xen_sysctl *op)
+{
+    struct xen_sysctl_numainfo *n = &op->u.numainfo;
+    const uint32_t local = 10; /* ACPI SLIT: the distance of a node to itself */
+    int rc = 0;
+    if (n->num_nodes && n->meminfo.p) {
+        xen_sysctl_meminfo_t m = {buddy_total_pages() << PAGE_SHIFT,
+                                  buddy_free_pages() << PAGE_SHIFT};
+        rc = copy_element_to_guest(guest_handle(n->meminfo), 0, &m);
+    }
+    if (!rc && n->num_nodes && n->distance.p)
+        rc = copy_element_to_guest(guest_handle(n->distance), 0, &local);
+    n->num_nodes = 1;
+    return rc;
+}
+
+static unsigned count_domains(void)
+{
+    unsigned n = 0;
+    struct domain *d;
+    for (unsigned id = 0; (d = domain_next(id)); n++) {
+        id = d->id + 1;
+        domain_put(d);
+    }
+    return n;
+}
+
+/* One pool, number 0, with every CPU; it cannot be changed. */
+static int sysctl_cpupool_op(struct xen_sysctl *op)
+{
+    struct xen_sysctl_cpupool_op *c = &op->u.cpupool_op;
+    static const struct cpu_mask none;
+    switch (c->op) {
+    case XEN_SYSCTL_CPUPOOL_OP_INFO:
+        if (c->cpupool_id != 0 && c->cpupool_id != XEN_SYSCTL_CPUPOOL_PAR_ANY)
+            return -XEN_ENOENT;
+        c->cpupool_id = 0;
+        c->sched_id = XEN_SCHEDULER_CREDIT2;
+        c->n_dom = count_domains();
+        return bitmap_to_tools(&c->cpumap, cpus_online.bits, MAX_CPUS);
+    case XEN_SYSCTL_CPUPOOL_OP_FREEINFO:
+        return bitmap_to_tools(&c->cpumap, none.bits, MAX_CPUS);
+    case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
+        return c->cpupool_id == 0 ? 0 : -XEN_ENOENT;
+    default:
+        return -XEN_EOPNOTSUPP;
+    }
+}
+
+static int sysctl_get_cpu_levelling_caps(struct xen_sysctl *op)
+{
+    op->u.cpu_levelling_caps.caps = 0; /* PV guests see the real CPU; nothing is levelled */
+    return 0;
+}
+
+static const struct cpuid_policy *policy_by_index(uint32_t index)
+{
+    switch (index) {
+    case XEN_SYSCTL_cpu_policy_raw:
+    case XEN_SYSCTL_cpu_policy_host:
+        return cpuid_policy_host();
+    case XEN_SYSCTL_cpu_policy_pv_max:
+    case XEN_SYSCTL_cpu_policy_pv_default:
+        return cpuid_policy_pv();
+    default:
+        return NULL; /* HVM: there are none */
+    }
+}
+
+static int sysctl_get_cpu_featureset(struct xen_sysctl *op)
+{
+    struct xen_sysctl_cpu_featureset *f = &op->u.cpu_featureset;
+    uint32_t words[32];
+    static const uint32_t indexes[] = {
+        [XEN_SYSCTL_cpu_featureset_raw] = XEN_SYSCTL_cpu_policy_raw,
+        [XEN_SYSCTL_cpu_featureset_host] = XEN_SYSCTL_cpu_policy_host,
+        [XEN_SYSCTL_cpu_featureset_pv] = XEN_SYSCTL_cpu_policy_pv_default,
+        [XEN_SYSCTL_cpu_featureset_hvm] = XEN_SYSCTL_cpu_policy_hvm_default,
+        [XEN_SYSCTL_cpu_featureset_pv_max] = XEN_SYSCTL_cpu_policy_pv_max,
+        [XEN_SYSCTL_cpu_featureset_hvm_max] = XEN_SYSCTL_cpu_policy_hvm_max,
+    };
+    if (f->index >= ARRAY_SIZE(indexes))
+        return -XEN_EINVAL;
+    const struct cpuid_policy *p = policy_by_index(indexes[f->index]);
+    unsigned total = cpuid_policy_featureset(cpuid_policy_host(), words, 0);
+    if (!f->features.p) {
+        f->nr_features = total;
+        return 0;
+    }
+    if (!p)
+        return -XEN_EOPNOTSUPP;
+    cpuid_policy_featureset(p, words, ARRAY_SIZE(words));
+    unsigned n = min(f->nr_features, (uint32_t)total);
+    bool cut = n < total;
+    f->nr_features = n;
+    int rc = copy_to_guest(guest_handle(f->features), words, n * sizeof(words[0]));
+    return rc ? rc : cut ? -XEN_ENOBUFS : 0;
+}
+
+static int sysctl_get_cpu_policy(struct xen_sysctl *op)
+{
+    struct xen_sysctl_cpu_policy *c = &op->u.cpu_policy;
+    if (c->_rsvd || c->index > XEN_SYSCTL_cpu_policy_hvm_default)
+        return -XEN_EINVAL;
+    if (!c->leaves.p && !c->msrs.p) { /* how large can they be? */
+        c->nr_leaves = CPUID_MAX_LEAVES;
+        c->nr_msrs = cpuid_policy_max_msrs();
+        return 0;
+    }
+    const struct cpuid_policy *p = policy_by_index(c->index);
+    if (!p)
+        return -XEN_EOPNOTSUPP;
+    return cpuid_policy_put(p, guest_handle(c->leaves), &c->nr_leaves, guest_handle(c->msrs),
+                            &c->nr_msrs);
+}
+
+/* Parameters of the scheduler: ours has no rate limit to set, and says so by 0. */
+static int sysctl_scheduler_op(struct xen_sysctl *op)
+{
+    struct xen_sysctl_scheduler_op *s = &op->u.scheduler_op;
+    if (s->cpupool_id != 0 || s->sched_id != XEN_SCHEDULER_CREDIT2)
+        return -XEN_EINVAL;
+    if (s->cmd != XEN_SYSCTL_SCHEDOP_getinfo)
+        return -XEN_EOPNOTSUPP;
+    s->u.sched_credit2.ratelimit_us = 0;
+    return 0;
+}
+
+static const struct {
+    uint32_t cmd;
+    sysctl_handler handler;
+} sysctls[] = {
+    {XEN_SYSCTL_readconsole, sysctl_readconsole},
+    {XEN_SYSCTL_physinfo, sysctl_physinfo},
+    {XEN_SYSCTL_sched_id, sysctl_sched_id},
+    {XEN_SYSCTL_getdomaininfolist, sysctl_getdomaininfolist},
+    {XEN_SYSCTL_debug_keys, sysctl_debug_keys},
+    {XEN_SYSCTL_getcpuinfo, sysctl_getcpuinfo},
+    {XEN_SYSCTL_availheap, sysctl_availheap},
+    {XEN_SYSCTL_cputopoinfo, sysctl_cputopoinfo},
+    {XEN_SYSCTL_numainfo, sysctl_numainfo},
+    {XEN_SYSCTL_cpupool_op, sysctl_cpupool_op},
+    {XEN_SYSCTL_scheduler_op, sysctl_scheduler_op},
+    {XEN_SYSCTL_get_cpu_levelling_caps, sysctl_get_cpu_levelling_caps},
+    {XEN_SYSCTL_get_cpu_featureset, sysctl_get_cpu_featureset},
+    {XEN_SYSCTL_get_cpu_policy, sysctl_get_cpu_policy},
+};
+
+long hc_sysctl(uint64_t arg)
+{
+    struct xen_sysctl op;
+    int rc = copy_from_guest(&op, guest_ptr(arg), sizeof(op));
+    if (rc)
+        return rc;
+    if (op.interface_version != XEN_SYSCTL_INTERFACE_VERSION)
+        return -XEN_EACCES;
+    rc = permission_check(current_domain(), __HYPERVISOR_sysctl, op.cmd, NULL);
+    if (rc)
+        return rc;
+    for (unsigned i = 0; i < ARRAY_SIZE(sysctls); i++) {
+        if (sysctls[i].cmd != op.cmd)
+            continue;
+        rc = sysctls[i].handler(&op);
+        if (!rc || rc == -XEN_ENOBUFS)
+            if (copy_to_guest(guest_ptr(arg), &op, sizeof(op)))
+                rc = -XEN_EFAULT;
+        return rc;
+    }
+    return -XEN_ENOSYS;
+}
