@@ -145,13 +145,15 @@ enum { T_DE = 0, T_DB = 1, T_NMI = 2, T_BP = 3, T_OF = 4, T_BR = 5, T_UD = 6, T_
 #define PF_I 16
 
 /*
- * Into user mode at @rip on stack @rsp with the kernel's other registers as in *regs, until a trap
- * or system call brings us back: *regs is then the state of user mode and regs->vector the reason.
+ * User mode (user.c): runs with *regs until a trap or system call brings us back; *regs is then the
+ * state of user mode, regs->vector the reason and regs->error the error code.
+ * @flags: VGCF_ flags of the iret hypercall.
  */
-void user_run(struct regs *regs);
-long user_setup(void); /* once: a user page table that shares our image, kernel stack, callback */
-extern uint64_t user_l4_mfn;
-bool try_user_read(uint64_t va, uint64_t *value); /* as try_read, from user mode */
+void user_run(struct regs *regs, uint64_t flags);
+void user_setup(void); /* once: a user page table that shares our image, and a kernel stack */
+void user_regs(struct regs *regs, const void *code); /* fresh registers for @code, own stack */
+extern uint64_t *user_l4;
+extern uint8_t user_stack[4096];
 
 /* --- memory (mm.c) --- */
 #define PAGE_SIZE  4096UL
@@ -191,6 +193,8 @@ long map_ro(const void *va);                  /* image page read-only, and back 
 long map_rw(const void *va);
 long mmuext(unsigned cmd, uint64_t mfn_or_address);
 long mmuext2(unsigned cmd, uint64_t arg1, uint64_t arg2);
+/* Maps any address below the hypervisor's: builds what tables are missing. */
+long map_at(uint64_t va, uint64_t pte);
 void *window_map(uint64_t mfn, uint64_t flags); /* one of a few windows; NULL when refused */
 void window_unmap(void *window);
 

@@ -14,7 +14,7 @@
 #define ENTRY_FAILSAFE  261
 
 /* Software interrupt stubs, from vector 32. */
-#define SOFT_VECTORS 96
+#define SOFT_VECTORS 97
 #define SOFT_SIZE    32
 
 #endif

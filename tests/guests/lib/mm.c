@@ -138,6 +138,25 @@ long mmuext(unsigned cmd, uint64_t mfn_or_address)
     return mmuext2(cmd, mfn_or_address, 0);
 }
 
+long map_at(uint64_t va, uint64_t pte)
+{
+    for (unsigned level = 4; level > 1; level--) {
+        uint64_t *e = pt_entry((void *)va, level);
+        void *table;
+        long ret;
+
+        if (*e & PTE_P)
+            continue;
+        table = page_alloc();
+        ret = map_ro(table);
+        if (!ret)
+            ret = mmu_set(pt_entry_maddr((void *)va, level), MAKE_PTE(mfn_of(table), PTE_TABLE));
+        if (ret)
+            return ret;
+    }
+    return va_map((void *)va, pte);
+}
+
 void *window_map(uint64_t mfn, uint64_t flags)
 {
     for (unsigned i = 0; i < WINDOWS; i++)

@@ -78,6 +78,7 @@ hypercall_page:
     .endr
     /* Software interrupts that tests register. */
     .globl trap_entry_soft
+    .balign SOFT_SIZE
 trap_entry_soft: /* 8 vectors from 32, SOFT_SIZE bytes each */
     .set vector, 32
     .rept SOFT_VECTORS
@@ -128,7 +129,7 @@ trap_common:
     and $-16, %rsp
     call trap_dispatch
     mov %rbp, %rsp
-    .globl trap_return
+    movq $0, 128(%rsp) /* the error code's place becomes iret_context.flags */
 trap_return: /* rsp = a struct regs to go on with */
     pop %r15
     pop %r14
@@ -146,10 +147,10 @@ trap_return: /* rsp = a struct regs to go on with */
     pop %rax
     pop %r11
     pop %rcx
-    movq $0, (%rsp) /* iret_context.flags; the page's stub pushes rcx, r11, rax below it */
+    /* rsp = iret_context.flags; the page's stub pushes rcx, r11, rax below it. */
     jmp hypercall_page + __HYPERVISOR_iret * 32
 
-/* void regs_load(struct regs *): goes on there, never returns. */
+/* void regs_load(struct regs *): goes on there with regs->error as VGCF_ flags; no return. */
     .globl regs_load
 regs_load:
     mov %rdi, %rsp
