@@ -83,6 +83,9 @@ int __must_check pv_pt_find_l1(struct vcpu *v, uint64_t va, struct page **table,
 /* Tries to satisfy a guest's write to a read-only mapped page table; true when it did. */
 bool pv_emulate_pt_write(struct cpu_user_regs *regs, uint64_t va);
 
+/* Pins (MMUEXT_PIN_*) a table of @d: type validated, kept until unpinned. For mmuext and dom0/. */
+int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type);
+
 /* Loads @l4 as v's kernel (or user) address space; takes references, drops the old ones. */
 int __must_check pv_set_l4(struct vcpu *v, mfn_t l4, bool user);
 void pv_switch_mode(struct vcpu *v, bool to_kernel); /* swaps CR3 and GS base */
