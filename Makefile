@@ -16,10 +16,14 @@ include tests/unit/Makefile
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-run: all ## start the emulated machine: domain 0 and two guests
+run: ## start the emulated machine: domain 0 and two guests
+	@system/packages
+	@$(MAKE) -s all
 	@system/run
 
 test: ## all quick tests; ends with "N passed, N failed"
+	@system/packages
+	@$(MAKE) -s all
 	@tests/run
 
 guests: all ## the tiny PV kernels alone
