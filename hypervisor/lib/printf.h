@@ -18,7 +18,10 @@ int vsnprintf(char *buf, size_t size, const char *fmt, va_list ap) __printf(3, 0
 int snprintf(char *buf, size_t size, const char *fmt, ...) __printf(3, 4);
 #endif
 
-/* Decimal or 0x-hexadecimal; *end is the first character not used. */
+/*
+ * Decimal or 0x-hexadecimal, ~0 when it does not fit; *end (unless @end is NULL) is the first
+ * character not used: @s itself when there is no digit.
+ */
 uint64_t str_to_u64(const char *s, const char **end);
 
 #endif
