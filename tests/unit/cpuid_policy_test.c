@@ -1,0 +1,135 @@
+/* SOURCES: control/cpuid_policy.c fake/guest.c lib/string.c */
+/* CPUID policies: what is hidden, what a toolstack can and cannot change, the tools' formats. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "control/cpuid_policy.h"
+
+/* What the policy asks of other rooms, and is not asked by these tests. */
+struct cpu_features cpu_features = {.xcr0_mask = 7, .xsave_size = 832};
+static struct domain domain;
+static struct vcpu vcpu = {.id = 3, .domain = &domain};
+static struct cpu cpu = {.current = &vcpu};
+struct cpu *this_cpu(void)
+{
+    return &cpu;
+}
+bool time_tsc_stable(void)
+{
+    return true;
+}
+uint64_t time_tsc_khz(void)
+{
+    return 1000000;
+}
+const struct tsc_scale *time_scale(void)
+{
+    static const struct tsc_scale s = {.mul = 0x80000000u, .shift = 1};
+    return &s;
+}
+
+/* A CPU with everything. */
+static void all_ones(uint32_t leaf, uint32_t sub, uint32_t out[4])
+{
+    out[0] = leaf == 0 ? 0x20 : leaf == 0x80000000 ? 0x80000021 : ~0u;
+    out[1] = out[2] = out[3] = ~0u;
+}
+
+static struct cpuid_policy raw, masked;
+
+static const struct xen_cpuid_leaf *leaf(const struct cpuid_policy *p, uint32_t l, uint32_t sub)
+{
+    for (unsigned i = 0; i < p->count; i++)
+        if (p->leaf[i].leaf == l &&
+            (p->leaf[i].subleaf == sub || p->leaf[i].subleaf == XEN_CPUID_NO_SUBLEAF))
+            return &p->leaf[i];
+    return NULL;
+}
+
+static int setup(void **state)
+{
+    cpuid_policy_build(all_ones, &raw, &masked);
+    return 0;
+}
+
+static void test_hidden(void **state)
+{
+    const struct xen_cpuid_leaf *l = leaf(&masked, 1, 0);
+    assert_int_equal(l->d & (1u << 3), 0);  /* PSE: no large pages */
+    assert_int_equal(l->d & (1u << 12), 0); /* MTRR */
+    assert_int_equal(l->c & (1u << 3), 0);  /* MONITOR */
+    assert_int_equal(l->c & (1u << 5), 0);  /* VMX */
+    assert_true(l->c & (1u << 26));         /* XSAVE stays */
+    assert_int_equal(leaf(&masked, 0x80000001, 0)->c & (1u << 2), 0); /* SVM */
+    assert_int_equal(leaf(&masked, 7, 0)->b & (1u << 7), 0);          /* SMEP */
+    assert_int_equal(leaf(&masked, 7, 0)->b & (1u << 20), 0);         /* SMAP */
+    assert_int_equal(leaf(&masked, 0, 0)->a, 0xd);
+    assert_int_equal(leaf(&masked, 0x80000000, 0)->a, 0x80000008);
+    assert_true(raw.count <= CPUID_MAX_LEAVES);
+}
+
+static void test_restrict(void **state)
+{
+    uint32_t bad_leaf = 0, bad_sub = 0;
+    struct cpuid_policy p = {2, {{0, XEN_CPUID_NO_SUBLEAF, 0x20, 0, 0, 0}}};
+    assert_int_equal(cpuid_policy_restrict(&p, &bad_leaf, &bad_sub), -XEN_EINVAL);
+    assert_int_equal(bad_leaf, 0);
+    assert_int_equal(bad_sub, XEN_CPUID_NO_SUBLEAF);
+
+    struct cpuid_policy own = {1, {{0x40000000, XEN_CPUID_NO_SUBLEAF, 1, 2, 3, 4}}};
+    assert_int_equal(cpuid_policy_restrict(&own, &bad_leaf, &bad_sub), 0);
+    assert_int_equal(own.count, 0);
+}
+
+static void test_put(void **state)
+{
+    static struct xen_cpuid_leaf leaves[CPUID_MAX_LEAVES];
+    static struct xen_msr_entry msrs[4];
+    uint32_t nl = 3, nm = 4;
+    guest_ptr_t lp = guest_ptr((uint64_t)leaves), mp = guest_ptr((uint64_t)msrs);
+    assert_int_equal(cpuid_policy_put(&masked, lp, &nl, mp, &nm), -XEN_ENOBUFS);
+    nl = CPUID_MAX_LEAVES;
+    assert_int_equal(cpuid_policy_put(&masked, lp, &nl, mp, &nm), 0);
+    assert_int_equal(nl, masked.count);
+    assert_int_equal(nm, cpuid_policy_max_msrs());
+    nl = CPUID_MAX_LEAVES;
+    assert_int_equal(cpuid_policy_put(&masked, guest_ptr(8), &nl, mp, &nm), -XEN_EFAULT);
+}
+
+static void test_featureset(void **state)
+{
+    uint32_t words[32];
+    unsigned n = cpuid_policy_featureset(&masked, words, 32);
+    assert_int_equal(n, 19);
+    assert_int_equal(words[0], leaf(&masked, 1, 0)->d);
+    assert_int_equal(words[1], leaf(&masked, 1, 0)->c);
+    assert_int_equal(words[5], leaf(&masked, 7, 0)->b);
+    assert_int_equal(words[16], 0);
+}
+
+static void test_hypervisor_leaves(void **state)
+{
+    uint32_t out[4];
+    cpuid_guest(&domain, 0x40000000, 0, out);
+    assert_memory_equal(&out[1], "XenVMMXenVMM", 12);
+    cpuid_guest(&domain, 0x40000001, 0, out);
+    assert_int_equal(out[0], 4 << 16 | 17);
+    cpuid_guest(&domain, 0x40000003, 0, out);
+    assert_int_equal(out[2], 1000000);
+    cpuid_guest(&domain, 0x12345678, 0, out);
+    assert_int_equal(out[0] | out[1] | out[2] | out[3], 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hidden),     cmocka_unit_test(test_restrict),
+        cmocka_unit_test(test_put),        cmocka_unit_test(test_featureset),
+        cmocka_unit_test(test_hypervisor_leaves),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
