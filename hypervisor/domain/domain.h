@@ -104,6 +104,7 @@ struct domain {
     /* memory */
     struct spinlock page_lock;    /* RANK_PAGE_LIST */
     uint32_t page_list;           /* [p] first frame of its list; 0 = none */
+    uint32_t page_list_done;      /* [p] dying: frames given up that others still refer to */
     uint64_t tot_pages, max_pages;/* [p] frames */
     uint64_t claimed;             /* [p] frames promised by XENMEM_claim_pages */
     uint64_t shared_pages;        /* [p] frames mapped by grants from others */

@@ -8,9 +8,10 @@
  *   258   0xffff810000000000   the hypervisor's image
  *   259   0xffff818000000000   struct page array, one per frame below the top of RAM
  *   260   0xffff820000000000   this domain's window: GDT and LDT of each vCPU (pv/segment.c)
+ *   261   0xffff828000000000   the machine-to-physical table again, writable, for the hypervisor
  *   262+  0xffff830000000000   direct map of all RAM, never executable (up to 4 TiB)
  *
- * Slots 256-259 and 262-269 are the same in every address space; 260 differs per domain.
+ * Slots 256-259 and 261-269 are the same in every address space; 260 differs per domain.
  */
 #ifndef MM_LAYOUT_H
 #define MM_LAYOUT_H
@@ -22,6 +23,7 @@
 #define IMAGE_PHYS     0x200000 /* where the image is loaded; IMAGE_VIRT + IMAGE_PHYS is its start */
 #define FRAMES_VIRT    0xffff818000000000
 #define PERDOMAIN_VIRT 0xffff820000000000
+#define M2P_RW_VIRT    0xffff828000000000
 #define DIRECT_VIRT    0xffff830000000000
 #define DIRECT_SIZE    0x0000040000000000
 

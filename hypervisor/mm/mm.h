@@ -39,6 +39,8 @@ enum page_type {
 #define PAGE_TYPE_MASK      (7UL << PAGE_TYPE_SHIFT)
 #define PAGE_TYPE_VALIDATED (1UL << 35) /* contents checked; entries hold references */
 #define PAGE_TYPE_PINNED    (1UL << 36) /* one type count and one ref are held by a guest's pin */
+#define PAGE_TYPE_FOREIGN   (1UL << 37) /* a domain other than the owner has mapped it writable
+                                           since it got its type: that TLB may remember too */
 #define PAGE_REF_COUNT      0x1fffffffu
 #define PAGE_REF_ALLOCATED  (1u << 31)  /* the allocation reference: in its owner's reservation */
 #define PAGE_REF_STATIC     (1u << 30)  /* hypervisor's own page shown to a domain (shared_info,
@@ -47,7 +49,8 @@ enum page_type {
 
 struct page {
     uint32_t refs;        /* [a] 0 = free */
-    uint32_t tlb_stamp;   /* [a] tlb_stamp() when its last typed use or reference ended */
+    uint32_t tlb_stamp;   /* [a] tlb_stamp() when its last typed use or reference ended; 0 = never
+                             seen by a guest since it was allocated */
     uint64_t type;        /* [a] */
     struct domain *owner; /* [a] NULL = the hypervisor or nobody */
     union {               /* frame numbers; 0 = end. Free: buddy list. Owned: owner's list */
@@ -109,7 +112,10 @@ static inline struct page *virt_to_page(const void *v)
     return mfn_to_page(virt_to_mfn(v));
 }
 
-/* True when @m is RAM with a struct page (not a hole, not device memory). */
+/*
+ * True when @m is RAM with a struct page: not a hole, not device memory. The first 1 MiB counts as
+ * device memory: it is the firmware's and is never allocated.
+ */
 bool mfn_is_ram(mfn_t m);
 
 /* --- start of day (mm/bootmem.c, mm/hostmap.c) --- */
@@ -125,7 +131,10 @@ void hostmap_fill_l4(uint64_t *l4, mfn_t perdomain_l3);
 #define MAP_RO 1u
 #define MAP_UC 2u
 #define MAP_RX 4u
-/* Virtual range for @n frames, an unmapped guard page below and above. NULL: no memory. */
+/*
+ * Virtual range for @n frames, an unmapped guard page below and above; aligned to the power of two
+ * not below @n pages, at most 16. NULL: no memory.
+ */
 void *vmap_frames(const mfn_t *frames, unsigned n, unsigned flags);
 void *vmap_contiguous(mfn_t first, unsigned n, unsigned flags); /* device registers: MAP_UC */
 void vunmap(void *va, unsigned n); /* flushes every CPU; does not free the frames */
@@ -134,7 +143,11 @@ void vunmap(void *va, unsigned n); /* flushes every CPU; does not free the frame
 #define BUDDY_MAX_ORDER 18
 #define ALLOC_ZERO  1u  /* contents are zero */
 #define ALLOC_BELOW_4G 2u
-/* For the hypervisor itself: refs 1, owner NULL, contents undefined unless ALLOC_ZERO. */
+#define ALLOC_PREEMPT  4u /* may preempt_point() while clearing: for large orders, no lock held */
+/*
+ * For the hypervisor itself: the first page's refs 1, owner NULL, contents undefined unless
+ * ALLOC_ZERO. CPUs whose TLBs may remember a former owner's use have been flushed.
+ */
 struct page *page_alloc(unsigned order, unsigned flags);
 void page_free(struct page *page, unsigned order);
 /* @width: address bits the frames must lie below (0 = no limit). */
@@ -142,8 +155,13 @@ struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width);
 uint64_t buddy_free_pages(void);      /* frames, claims not deducted */
 uint64_t buddy_total_pages(void);     /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);
+/* Frames that were kept from the allocator: any reference is gone, contents not zero. */
 void buddy_add_range(mfn_t first, uint64_t frames);
-/* Claims: @pages promised to @d (d->claimed, [p]); -XEN_ENOMEM when there are not that many. */
+/*
+ * Claims: @pages in total promised to @d, those it has already included (d->claimed, [p], is what
+ * is still owed; 0 ends the claim). -XEN_ENOMEM when there are not that many, -XEN_EINVAL when it
+ * has more. page_assign() refuses memory that is promised to others.
+ */
 int __must_check buddy_claim(struct domain *d, uint64_t pages);
 
 void *xpage_alloc(void); /* one zeroed frame, as a direct-map pointer; NULL */
@@ -157,10 +175,14 @@ void zfree(void *p);
 /* --- ownership (mm/page.c) --- */
 /*
  * Gives 2^order just-allocated frames to @d: refs = 1 | ALLOCATED, on its list, counted.
- * -XEN_E2BIG beyond d->max_pages, -XEN_EINVAL when dying. The caller frees on error.
+ * -XEN_E2BIG beyond d->max_pages, -XEN_EINVAL when dying, -XEN_ENOMEM when what would remain is
+ * claimed by others. The caller frees on error.
  */
 int __must_check page_assign(struct domain *d, struct page *page, unsigned order);
-/* The hypervisor's page shown to @d: owner set, STATIC, not counted as its memory. */
+/*
+ * The hypervisor's page (order 0) shown to @d: owner set, STATIC, not counted as its memory. It
+ * keeps one WRITABLE use, so it never becomes a page table although we write to it.
+ */
 void page_share(struct domain *d, struct page *page);
 /* Ends that: the owner is cleared; false (nothing done) while the guest still maps it. */
 bool page_unshare(struct domain *d, struct page *page);
@@ -169,7 +191,10 @@ bool page_unshare(struct domain *d, struct page *page);
 bool __must_check page_get(struct page *page, const struct domain *d);
 bool __must_check page_get_any(struct page *page); /* owner whoever; not NULL */
 void page_put(struct page *page);                   /* the last one frees it */
-/* Drops the allocation reference (once; false when it was already dropped). */
+/*
+ * Takes the allocation reference out of its owner's hands: true once, and the caller then owes a
+ * page_put() for it; false when that was done before.
+ */
 bool page_drop_allocation(struct page *page);
 
 /* --- types (mm/page_type.c) --- */
@@ -179,12 +204,22 @@ bool page_drop_allocation(struct page *page);
  * -XEN_EBUSY: it has another type in use; -XEN_EINVAL and others: the contents are not valid.
  */
 int __must_check page_get_type(struct page *page, enum page_type type);
-/* Never validates nor blocks: only WRITABLE, or a type already held. For use under locks. */
+/*
+ * Never validates nor blocks: only WRITABLE, or a type already in use. For use under locks.
+ * -XEN_EBUSY; -XEN_EAGAIN: the contents are being checked right now by another CPU.
+ */
 int __must_check page_get_type_fast(struct page *page, enum page_type type);
 void page_put_type(struct page *page); /* may take long when it was the last: preemption points */
 /* Reference and type at once, and both back. */
 int __must_check page_get_and_type(struct page *page, const struct domain *d, enum page_type type);
 void page_put_and_type(struct page *page);
+
+/* A guest's pin: the caller has just taken the reference and type that the pin keeps. False: it
+ * was pinned already, the caller gives them back. Unpinning hands them to the caller: true once. */
+bool __must_check page_type_pin(struct page *page);
+bool __must_check page_type_unpin(struct page *page);
+/* The caller holds a WRITABLE use for a mapping in a domain that is not the owner. */
+void page_type_mark_foreign(struct page *page);
 
 static inline enum page_type page_type(const struct page *p)
 {

@@ -89,7 +89,25 @@ int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type
 /* Loads @l4 as v's kernel (or user) address space; takes references, drops the old ones. */
 int __must_check pv_set_l4(struct vcpu *v, mfn_t l4, bool user);
 void pv_switch_mode(struct vcpu *v, bool to_kernel); /* swaps CR3 and GS base */
+/*
+ * Makes CR3 what @v needs now (switch_in, mode switch), v->pv->cr3 too, and returns it; does
+ * nothing when it is loaded already. Notes @v's domain in dirty_cpus.
+ */
 uint64_t pv_load_cr3(struct vcpu *v);
+
+/* Sets page_type_ops and grant_pv_ops, registers the debug key; called by pv_init(). */
+void pv_pagetable_init(void);
+/* Pins @table of @d as MMUEXT_PIN_L1..L4_TABLE does. Preemption points. */
+int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type);
+/* Gives up @v's two address spaces; v is not running. Preemption points. */
+void pv_drop_l4(struct vcpu *v);
+/*
+ * For domain_relinquish of a dying domain none of whose vCPUs runs: address spaces, pins and every
+ * page's allocation. Idempotent; -XEN_EAGAIN when there is more to do.
+ */
+int __must_check pv_relinquish_memory(struct domain *d);
+/* Recounts the references and types that @d's page tables hold and logs differences; d is paused. */
+void pv_audit_domain(struct domain *d);
 
 /* --- descriptors (pv/segment.c) --- */
 int __must_check pv_set_gdt(struct vcpu *v, const uint64_t *frames, unsigned entries);
