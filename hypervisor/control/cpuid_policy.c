@@ -1,14 +1,15 @@
 /*
  * What CPUID says to guests.
  *
- * The host's leaves are read once. A PV guest may be shown at most what `masks` leaves of them: what
- * we do not virtualize is hidden. The toolstack may give a domain its own list of leaves
+ * The host's leaves are read once. A PV guest may be shown at most what `masks` leaves of them:
+ * what we do not virtualize is hidden. The toolstack may give a domain its own list of leaves
  * (XEN_DOMCTL_set_cpu_policy), which is cut by the same masks, so it can take away but not add.
  *
  * PV guests that execute CPUID without the forced-emulation prefix see the real CPU, as the ABI has
  * always been; hence nothing here is a security border. It is the one list that kernels believe.
  *
- * Bits: AMD APM vol. 3 appendix E; Intel SDM vol. 2A, CPUID. Leaves 0x400000xx: xen/arch-x86/cpuid.h.
+ * Bits: AMD APM vol. 3 appendix E; Intel SDM vol. 2A, CPUID. Leaves 0x400000xx:
+ * xen/arch-x86/cpuid.h.
  */
 #include "control/cpuid_policy.h"
 #include "control/control.h"
@@ -29,26 +30,31 @@ static const struct {
 } masks[] = {
     /* ecx: SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND
      * edx: FPU DE TSC MSR PAE CX8 APIC CMOV PAT CLFLUSH MMX FXSR SSE SSE2 */
-    {1, 0, {~0u, ~0u,
-            BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |
-                BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30),
-            BIT(0) | BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(15) | BIT(16) |
-                BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26)}},
+    {1,
+     0,
+     {~0u, ~0u,
+      BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |
+          BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30),
+      BIT(0) | BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(15) | BIT(16) | BIT(19) |
+          BIT(23) | BIT(24) | BIT(25) | BIT(26)}},
     /* ebx: BMI1 AVX2 BMI2 ERMS AVX512F/DQ RDSEED ADX AVX512IFMA CLFLUSHOPT CLWB AVX512CD SHA
      * AVX512BW/VL; ecx: AVX512VBMI VBMI2 GFNI VAES VPCLMULQDQ VNNI BITALG VPOPCNTDQ; edx: FSRM */
-    {7, 0, {0,
-            BIT(3) | BIT(5) | BIT(8) | BIT(9) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | BIT(21) |
-                BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31),
-            BIT(1) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14), BIT(4)}},
+    {7,
+     0,
+     {0,
+      BIT(3) | BIT(5) | BIT(8) | BIT(9) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | BIT(21) |
+          BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31),
+      BIT(1) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14), BIT(4)}},
     {0xd, 1, {BIT(0) | BIT(1) | BIT(2), ~0u, 0, 0}}, /* XSAVEOPT XSAVEC XGETBV1 */
     /* ecx: LAHF ABM SSE4A 3DNOWPREFETCH XOP FMA4 TBM; edx: as leaf 1, SYSCALL NX MMXEXT LM */
-    {0x80000001, 0, {~0u, ~0u,
-                     BIT(0) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(16) | BIT(21),
-                     BIT(0) | BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) |
-                         BIT(15) | BIT(16) | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(29)}},
-    {0x80000007, 0, {0, 0, 0, BIT(8)}},          /* invariant TSC */
-    {0x80000008, 0, {~0u, BIT(0), 0, 0}},        /* address sizes; CLZERO */
-    {0x8000000a, 0, {0, 0, 0, 0}},               /* SVM: hidden */
+    {0x80000001,
+     0,
+     {~0u, ~0u, BIT(0) | BIT(5) | BIT(6) | BIT(8) | BIT(11) | BIT(16) | BIT(21),
+      BIT(0) | BIT(2) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(15) | BIT(16) |
+          BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(29)}},
+    {0x80000007, 0, {0, 0, 0, BIT(8)}},   /* invariant TSC */
+    {0x80000008, 0, {~0u, BIT(0), 0, 0}}, /* address sizes; CLZERO */
+    {0x8000000a, 0, {0, 0, 0, 0}},        /* SVM: hidden */
 };
 
 #define MAX_BASIC    0xdu
@@ -106,7 +112,7 @@ static void read_range(struct cpuid_policy *p, cpuid_reader read, uint32_t base,
         for (unsigned sub = 0; sub < subleaves(leaf) && p->count < CPUID_MAX_LEAVES; sub++) {
             read(leaf, sub, out);
             p->leaf[p->count++] = (struct xen_cpuid_leaf){
-                leaf, has_subleaves(leaf) ? sub : XEN_CPUID_NO_SUBLEAF, out[0], out[1], out[2],
+                leaf,  has_subleaves(leaf) ? sub : XEN_CPUID_NO_SUBLEAF, out[0], out[1], out[2],
                 out[3]};
         }
     }
@@ -300,10 +306,10 @@ static const struct {
     uint32_t leaf, sub;
     uint8_t reg;
 } featureset[] = {
-    {1, 0, 3},          {1, 0, 2},  {0x80000001, 0, 3}, {0x80000001, 0, 2}, {0xd, 1, 0},
-    {7, 0, 1},          {7, 0, 2},  {0x80000007, 0, 3}, {0x80000008, 0, 1}, {7, 0, 3},
-    {7, 1, 0},          {0x80000021, 0, 0}, {7, 1, 1},  {7, 2, 3},          {7, 1, 2},
-    {7, 1, 3},          {NO_LEAF, 0, 0}, {NO_LEAF, 0, 0}, {0x80000021, 0, 2},
+    {1, 0, 3}, {1, 0, 2},          {0x80000001, 0, 3}, {0x80000001, 0, 2}, {0xd, 1, 0},
+    {7, 0, 1}, {7, 0, 2},          {0x80000007, 0, 3}, {0x80000008, 0, 1}, {7, 0, 3},
+    {7, 1, 0}, {0x80000021, 0, 0}, {7, 1, 1},          {7, 2, 3},          {7, 1, 2},
+    {7, 1, 3}, {NO_LEAF, 0, 0},    {NO_LEAF, 0, 0},    {0x80000021, 0, 2},
 };
 
 unsigned cpuid_policy_featureset(const struct cpuid_policy *p, uint32_t *words, unsigned max)

@@ -1,4 +1,5 @@
-/* domctls on what a domain may use: memory, device memory, ports, interrupts; its hypercall page. */
+/* domctls on what a domain may use: memory, device memory, ports, interrupts; its hypercall page.
+ */
 #include "console/console.h"
 #include "control/internal.h"
 #include "pv/pv.h"
@@ -19,9 +20,9 @@ static uint64_t page_info_word(struct domain *d, uint64_t frame)
     if (!page)
         return XEN_DOMCTL_PFINFO_XTAB;
     static const uint32_t words[] = {
-        [PAGE_NONE] = XEN_DOMCTL_PFINFO_NOTAB,    [PAGE_L1] = XEN_DOMCTL_PFINFO_L1TAB,
-        [PAGE_L2] = XEN_DOMCTL_PFINFO_L2TAB,      [PAGE_L3] = XEN_DOMCTL_PFINFO_L3TAB,
-        [PAGE_L4] = XEN_DOMCTL_PFINFO_L4TAB,      [PAGE_SEGDESC] = XEN_DOMCTL_PFINFO_NOTAB,
+        [PAGE_NONE] = XEN_DOMCTL_PFINFO_NOTAB,     [PAGE_L1] = XEN_DOMCTL_PFINFO_L1TAB,
+        [PAGE_L2] = XEN_DOMCTL_PFINFO_L2TAB,       [PAGE_L3] = XEN_DOMCTL_PFINFO_L3TAB,
+        [PAGE_L4] = XEN_DOMCTL_PFINFO_L4TAB,       [PAGE_SEGDESC] = XEN_DOMCTL_PFINFO_NOTAB,
         [PAGE_WRITABLE] = XEN_DOMCTL_PFINFO_NOTAB,
     };
     uint64_t type = READ_ONCE(page->type), word = 0;

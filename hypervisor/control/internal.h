@@ -9,8 +9,8 @@
 #include <xen/sysctl.h>
 
 /*
- * A domctl's handler. @d: the target, a reference held; NULL for createdomain. @op: our copy, copied
- * back to the caller when the handler returns 0 and the row in domctl.c says so.
+ * A domctl's handler. @d: the target, a reference held; NULL for createdomain. @op: our copy,
+ * copied back to the caller when the handler returns 0 and the row in domctl.c says so.
  */
 typedef int (*domctl_handler)(struct domain *d, struct xen_domctl *op);
 

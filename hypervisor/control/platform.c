@@ -54,9 +54,9 @@ static int platform_get_cpuinfo(struct xen_platform_op *op)
 }
 
 /* Offsets in EFI_SYSTEM_TABLE (UEFI 2.10 section 4.3.1). */
-#define EFI_REVISION      8
-#define EFI_TABLE_COUNT   104
-#define EFI_TABLE_POINTER 112
+#define EFI_REVISION          8
+#define EFI_TABLE_COUNT       104
+#define EFI_TABLE_POINTER     112
 #define EFI_SYSTEM_TABLE_SIZE 120
 
 static int efi_system_table(uint8_t out[EFI_SYSTEM_TABLE_SIZE])
@@ -106,8 +106,8 @@ static int platform_firmware_info(struct xen_platform_op *op)
     }
 }
 
-#define ACPI_S5     5
-#define PM1_SLP_EN  (1u << 13) /* ACPI 6.5 table 4.12 */
+#define ACPI_S5    5
+#define PM1_SLP_EN (1u << 13) /* ACPI 6.5 table 4.12 */
 
 static int platform_enter_acpi_sleep(struct xen_platform_op *op)
 {

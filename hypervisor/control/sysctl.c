@@ -17,8 +17,8 @@ static int sysctl_readconsole(struct xen_sysctl *op)
     char chunk[256];
     uint32_t index = r->incremental ? r->index : 0, done = 0;
     while (done < r->count) {
-        size_t n = log_ring_read(chunk, min(r->count - done, (uint32_t)sizeof(chunk)), &index,
-                                 false);
+        size_t n =
+            log_ring_read(chunk, min(r->count - done, (uint32_t)sizeof(chunk)), &index, false);
         if (!n)
             break;
         int rc = copy_to_guest(guest_offset(guest_handle(r->buffer), done), chunk, n);
@@ -153,8 +153,8 @@ static int sysctl_numainfo(struct xen_sysctl *op)
     const uint32_t local = 10; /* ACPI SLIT: the distance of a node to itself */
     int rc = 0;
     if (n->num_nodes && n->meminfo.p) {
-        xen_sysctl_meminfo_t m = {buddy_total_pages() << PAGE_SHIFT,
-                                  buddy_free_pages() << PAGE_SHIFT};
+        xen_sysctl_meminfo_t m = {buddy_total_pages() << PAGE_SHIFT, buddy_free_pages()
+                                                                         << PAGE_SHIFT};
         rc = copy_element_to_guest(guest_handle(n->meminfo), 0, &m);
     }
     if (!rc && n->num_nodes && n->distance.p)

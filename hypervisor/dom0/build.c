@@ -31,8 +31,8 @@ static uint64_t choose_pages(void)
         wanted = free - reserve;
     }
     if (wanted < LEAST_PAGES)
-        panic("too little memory for domain 0: %lu KiB free, %lu KiB needed at least",
-              wanted << 2, LEAST_PAGES << 2);
+        panic("too little memory for domain 0: %lu KiB free, %lu KiB needed at least", wanted << 2,
+              LEAST_PAGES << 2);
     return wanted;
 }
 
@@ -133,8 +133,8 @@ static void fill_start_info(struct domain *d, const struct dom0_layout *l,
 }
 
 /* The first vCPU, as xen/arch-x86/xen.h has it at the start: flat segments, start_info in RSI. */
-static void start_vcpu(struct domain *d, const struct dom0_layout *l,
-                       const struct dom0_image *img, mfn_t l4)
+static void start_vcpu(struct domain *d, const struct dom0_layout *l, const struct dom0_image *img,
+                       mfn_t l4)
 {
     struct vcpu_guest_context *c = zalloc(sizeof(*c));
     if (!c)
@@ -163,8 +163,9 @@ static void give_machine(struct domain *d)
     static const struct {
         uint16_t first, last;
     } ours[] = {
-        {0x20, 0x21}, {0xa0, 0xa1}, /* interrupt controllers */
-        {0x40, 0x43},               /* interval timer */
+        {0x20, 0x21},
+        {0xa0, 0xa1}, /* interrupt controllers */
+        {0x40, 0x43}, /* interval timer */
     };
     int rc = range_add(&d->ioports, 0, 0xffff);
     for (unsigned i = 0; !rc && i < ARRAY_SIZE(ours); i++)

@@ -8,27 +8,28 @@
 /* What the kernel says of itself (xen/elfnote.h), addresses as the kernel sees them. */
 struct dom0_image {
     struct elf_image elf;
-    uint64_t virt_base;      /* where pseudo-physical 0 is mapped at the start */
+    uint64_t virt_base; /* where pseudo-physical 0 is mapped at the start */
     uint64_t paddr_offset;
     uint64_t entry, hypercall_page;
-    uint64_t init_p2m;       /* 0: the list lies in the initial mapping */
-    uint64_t start, end;     /* virtual, of all segments */
-    bool initrd_unmapped;    /* XEN_ELFNOTE_MOD_START_PFN */
+    uint64_t init_p2m;    /* 0: the list lies in the initial mapping */
+    uint64_t start, end;  /* virtual, of all segments */
+    bool initrd_unmapped; /* XEN_ELFNOTE_MOD_START_PFN */
 };
 
 /* The initial mapping: bytes are virtual addresses, pfns pseudo-physical frame numbers. */
 struct dom0_layout {
-    uint64_t v_start, v_end;        /* the initial mapping, 4 MiB aligned at the end */
+    uint64_t v_start, v_end; /* the initial mapping, 4 MiB aligned at the end */
     uint64_t start_info, initrd, p2m, page_tables, stack; /* virtual */
-    uint64_t initrd_pfn, p2m_pfn;   /* first frames */
+    uint64_t initrd_pfn, p2m_pfn;                         /* first frames */
     uint64_t p2m_frames, pt_frames, initrd_frames;
-    uint64_t mapped_frames;         /* pfns below this are in the initial mapping */
-    uint64_t needed_frames;         /* pfns that hold something at the start */
+    uint64_t mapped_frames; /* pfns below this are in the initial mapping */
+    uint64_t needed_frames; /* pfns that hold something at the start */
 };
 
 /*
- * Finds and reads the kernel in @data (compressed or not). Panics are the caller's: NULL on success,
- * else a phrase saying what is wrong. The image may point into memory freed by dom0_image_close().
+ * Finds and reads the kernel in @data (compressed or not). Panics are the caller's: NULL on
+ * success, else a phrase saying what is wrong. The image may point into memory freed by
+ * dom0_image_close().
  */
 const char *dom0_image_open(struct dom0_image *img, const void *data, size_t size);
 void dom0_image_close(struct dom0_image *img);
@@ -37,7 +38,8 @@ void dom0_image_close(struct dom0_image *img);
 const char *dom0_layout_plan(struct dom0_layout *l, const struct dom0_image *img, uint64_t pages,
                              uint64_t initrd_bytes);
 
-/* @frames: machine frame of each pfn. Fills the page-table pages; returns the top-level one's pfn. */
+/* @frames: machine frame of each pfn. Fills the page-table pages; returns the top-level one's pfn.
+ */
 uint64_t dom0_pagetables_build(const struct dom0_layout *l, const struct dom0_image *img,
                                const mfn_t *frames);
 

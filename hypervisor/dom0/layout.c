@@ -26,9 +26,9 @@ static uint64_t tables(uint64_t from, uint64_t to, uint64_t span)
 
 static uint64_t tables_for(uint64_t from, uint64_t to)
 {
-    return to > from ? tables(from, to, L1_SPAN) + tables(from, to, L2_SPAN) +
-                           tables(from, to, L3_SPAN)
-                     : 0;
+    return to > from
+               ? tables(from, to, L1_SPAN) + tables(from, to, L2_SPAN) + tables(from, to, L3_SPAN)
+               : 0;
 }
 
 static bool is_upper_half(uint64_t va)

@@ -167,10 +167,10 @@ static long change_reservation(enum reservation kind, guest_ptr_t arg)
 #define EXCHANGE_MAX       (1u << EXCHANGE_MAX_ORDER)
 
 struct exchange {
-    struct page **in;          /* counted references, @frames of them */
-    struct page **out;         /* first page of each output extent */
-    xen_pfn_t *out_gfn;        /* guest frame number of each output extent */
-    uint64_t frames;           /* per chunk */
+    struct page **in;   /* counted references, @frames of them */
+    struct page **out;  /* first page of each output extent */
+    xen_pfn_t *out_gfn; /* guest frame number of each output extent */
+    uint64_t frames;    /* per chunk */
     unsigned in_order, out_order;
     unsigned width;
 };
@@ -251,8 +251,8 @@ static void exchange_commit(struct exchange *x, struct domain *d)
     spin_unlock(&d->page_lock);
 }
 
-static int exchange_chunk(struct exchange *x, struct domain *d,
-                          const struct xen_memory_exchange *e, uint64_t c)
+static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen_memory_exchange *e,
+                          uint64_t c)
 {
     uint64_t extents = x->frames >> x->out_order;
     guest_ptr_t out = guest_handle(e->out.extent_start);
@@ -332,8 +332,9 @@ static long memory_exchange(guest_ptr_t arg)
     zfree(x.in);
     zfree(x.out);
     zfree(x.out_gfn);
-    int copied = copy_to_guest(guest_offset(arg, offsetof(struct xen_memory_exchange, nr_exchanged)),
-                               &e.nr_exchanged, sizeof(e.nr_exchanged));
+    int copied =
+        copy_to_guest(guest_offset(arg, offsetof(struct xen_memory_exchange, nr_exchanged)),
+                      &e.nr_exchanged, sizeof(e.nr_exchanged));
     return rc ? rc : copied;
 }
 

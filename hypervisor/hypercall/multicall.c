@@ -35,8 +35,8 @@ long hc_multicall(uint64_t list, uint64_t count)
         if (may_be_batched(call.op))
             call.result = hypercall_dispatch(call.op, call.args);
 
-        rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, result)),
-                           &call.result, sizeof(call.result));
+        rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, result)), &call.result,
+                           sizeof(call.result));
         if (rc)
             return rc;
         if (current_domain()->kill_pending)

@@ -44,11 +44,11 @@
     X(35, sysctl, 1, HC_PV | HC_DOM0)                                                              \
     X(36, domctl, 1, HC_PV | HC_DOM0)
 
-#define HC_ARGS_0 void
-#define HC_ARGS_1 uint64_t
-#define HC_ARGS_2 uint64_t, uint64_t
-#define HC_ARGS_3 uint64_t, uint64_t, uint64_t
-#define HC_ARGS_4 uint64_t, uint64_t, uint64_t, uint64_t
+#define HC_ARGS_0                            void
+#define HC_ARGS_1                            uint64_t
+#define HC_ARGS_2                            uint64_t, uint64_t
+#define HC_ARGS_3                            uint64_t, uint64_t, uint64_t
+#define HC_ARGS_4                            uint64_t, uint64_t, uint64_t, uint64_t
 #define HC_PROTOTYPE(nr, name, nargs, flags) long hc_##name(HC_ARGS_##nargs);
 HYPERCALLS(HC_PROTOTYPE)
 
