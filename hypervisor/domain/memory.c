@@ -54,7 +54,7 @@ static int batch_decode(const struct xen_memory_reservation *r, enum reservation
     b->order = r->extent_order;
     b->width = XENMEMF_get_address_bits(r->mem_flags);
     b->want_result = r->extent_start.p != NULL;
-    b->alloc_flags = ALLOC_ZERO;
+    b->alloc_flags = ALLOC_ZERO | ALLOC_PREEMPT;
     if (b->width && b->width <= PAGE_SHIFT)
         return -XEN_EINVAL;
     if (!domain_get(d))
