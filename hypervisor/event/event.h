@@ -11,7 +11,8 @@
 #include <xen/event_channel.h>
 
 int __must_check event_domain_init(struct domain *d, unsigned max_port);
-void event_domain_relinquish(struct domain *d); /* closes every port; idempotent */
+/* Closes every port; idempotent; may preempt_point(): hold no lock, @d is counted. */
+void event_domain_relinquish(struct domain *d);
 void event_domain_fini(struct domain *d);
 int __must_check event_vcpu_init(struct vcpu *v);
 void event_vcpu_fini(struct vcpu *v);
@@ -27,7 +28,10 @@ int __must_check event_close(struct domain *d, evtchn_port_t port);
 int __must_check event_send(struct domain *d, evtchn_port_t port); /* as EVTCHNOP_send by @d */
 bool event_port_pending(struct domain *d, evtchn_port_t port);
 bool event_port_valid(struct domain *d, evtchn_port_t port);
-/* SCHEDOP_poll: true when one of the ports is pending already. */
+/*
+ * SCHEDOP_poll by the current vCPU: 1 when one of the ports is pending already, 0, or -XEN_EINVAL.
+ * Ask after sched_block(SCHED_POLLING) and poll_port are set: then no event is missed.
+ */
 int __must_check event_any_pending(struct domain *d, const evtchn_port_t *ports, unsigned n);
 
 /* Does @v have an event to take (pending and unmasked upcall)? For block and leave. */
@@ -42,8 +46,9 @@ void pirq_domain_relinquish(struct domain *d);
 void pirq_domain_fini(struct domain *d);
 /* Maps GSI or allocated MSI @irq as @pirq (or any free one when *pirq < 0). */
 int __must_check pirq_map(struct domain *d, int *pirq, unsigned irq, bool is_msi);
+/* Frees the MSI if it was one; a port bound to it stays, silent. So does relinquish. */
 int __must_check pirq_unmap(struct domain *d, int pirq);
-int pirq_free_number(struct domain *d); /* negative errno when none */
+int pirq_free_number(struct domain *d); /* not reserved; negative errno when none */
 int __must_check pirq_eoi(struct domain *d, unsigned pirq);
 int __must_check pirq_status(struct domain *d, unsigned pirq, uint32_t *flags); /* XENIRQSTAT_* */
 int __must_check pirq_set_eoi_map(struct domain *d, gfn_t g, bool auto_unmask);
