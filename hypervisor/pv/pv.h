@@ -46,6 +46,8 @@ struct pv_vcpu {
     uint64_t *gdt_ldt_l1;         /* [I] 32 entries of the per-domain window */
     bool nmi_pending, in_nmi;
     bool pending_fault;           /* pv_inject_fault() asked for a trap to be bounced */
+    bool failsafe_pending;        /* a saved selector could not be loaded: failsafe callback due */
+    uint16_t failsafe_segs[4];    /* ds, es, fs, gs as they should have been */
 };
 
 void pv_init_cpu(void); /* this CPU's SYSCALL entry: MSRs and stub */
@@ -115,6 +117,9 @@ void pv_destroy_gdt(struct vcpu *v);
 int __must_check pv_set_ldt(struct vcpu *v, uint64_t base, unsigned entries);
 /* Makes a guest's descriptor harmless or refuses it (false). */
 bool pv_descriptor_fix(uint64_t *descriptor);
+/* For page_type_ops->validate of a PAGE_SEGDESC page: checks its 512 descriptors and makes them
+ * harmless; -XEN_EINVAL leaves the page as it was. */
+int __must_check pv_segdesc_validate(struct page *page);
 /* v's pages and windows: for create, destroy. */
 int __must_check pv_perdomain_init(struct domain *d);
 void pv_perdomain_fini(struct domain *d);
