@@ -23,6 +23,7 @@ void test_main(void);
 extern struct start_info *start_info;
 extern uint64_t boot_stack; /* the stack pointer that the builder gave */
 bool is_dom0(void);
+bool is_trilby(void); /* for differences that Trilby means, each said where it is tested */
 bool has_argument(const char *word); /* is @word on our command line? */
 _Noreturn void test_finish(void);
 _Noreturn void shut_down(unsigned reason);

@@ -12,6 +12,18 @@ bool is_dom0(void)
     return start_info->flags & SIF_INITDOMAIN;
 }
 
+bool is_trilby(void)
+{
+    static char text[XEN_EXTRAVERSION_LEN + 1];
+
+    if (!text[0])
+        HC(xen_version, XENVER_extraversion, text);
+    for (const char *at = text; *at; at++)
+        if (!strncmp(at, "trilby", 6))
+            return true;
+    return false;
+}
+
 bool has_argument(const char *word)
 {
     const char *at = (const char *)start_info->cmd_line;
