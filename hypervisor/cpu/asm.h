@@ -5,6 +5,12 @@
 #include "lib/compiler.h"
 #include "lib/types.h"
 
+/* In inline assembly: a fault at label @from continues at label @to. Both as strings: "1b", "2f". */
+#define EXTABLE(from, to)                                                                          \
+    ".pushsection .extable, \"a\"\n"                                                                \
+    ".quad " from ", " to "\n"                                                                     \
+    ".popsection\n"
+
 static inline uint64_t rdmsr(uint32_t msr)
 {
     uint32_t lo, hi;
