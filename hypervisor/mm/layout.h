@@ -27,14 +27,14 @@
 #define DIRECT_VIRT    0xffff830000000000
 #define DIRECT_SIZE    0x0000040000000000
 
-#define HV_VIRT_START 0xffff800000000000
-#define HV_VIRT_END   0xffff880000000000
-#define HV_SLOT_FIRST 256
-#define HV_SLOT_LAST  271
+#define HV_VIRT_START  0xffff800000000000
+#define HV_VIRT_END    0xffff880000000000
+#define HV_SLOT_FIRST  256
+#define HV_SLOT_LAST   271
 #define PERDOMAIN_SLOT 260
 
 /* Each vCPU's part of the per-domain window: 16 pages of GDT, then 16 of LDT. */
-#define PERDOMAIN_VCPU_SIZE 0x20000UL
+#define PERDOMAIN_VCPU_SIZE    0x20000UL
 #define PERDOMAIN_GDT(vcpu_id) (PERDOMAIN_VIRT + (vcpu_id)*PERDOMAIN_VCPU_SIZE)
 #define PERDOMAIN_LDT(vcpu_id) (PERDOMAIN_GDT(vcpu_id) + 0x10000UL)
 

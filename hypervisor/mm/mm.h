@@ -24,10 +24,13 @@
 struct domain;
 
 enum page_type {
-    PAGE_NONE = 0,   /* no typed use */
-    PAGE_L1, PAGE_L2, PAGE_L3, PAGE_L4,
-    PAGE_SEGDESC,    /* part of a GDT or LDT */
-    PAGE_WRITABLE,   /* mapped writable somewhere */
+    PAGE_NONE = 0, /* no typed use */
+    PAGE_L1,
+    PAGE_L2,
+    PAGE_L3,
+    PAGE_L4,
+    PAGE_SEGDESC,  /* part of a GDT or LDT */
+    PAGE_WRITABLE, /* mapped writable somewhere */
 };
 
 /*
@@ -39,13 +42,15 @@ enum page_type {
 #define PAGE_TYPE_MASK      (7UL << PAGE_TYPE_SHIFT)
 #define PAGE_TYPE_VALIDATED (1UL << 35) /* contents checked; entries hold references */
 #define PAGE_TYPE_PINNED    (1UL << 36) /* one type count and one ref are held by a guest's pin */
-#define PAGE_TYPE_FOREIGN   (1UL << 37) /* a domain other than the owner has mapped it writable
-                                           since it got its type: that TLB may remember too */
-#define PAGE_REF_COUNT      0x1fffffffu
-#define PAGE_REF_ALLOCATED  (1u << 31)  /* the allocation reference: in its owner's reservation */
-#define PAGE_REF_STATIC     (1u << 30)  /* hypervisor's own page shown to a domain (shared_info,
-                                           grant frames): never freed through the guest */
-#define PAGE_REF_BROKEN     (1u << 29)
+#define PAGE_TYPE_FOREIGN                                                                          \
+    (1UL << 37) /* a domain other than the owner has mapped it writable                            \
+                   since it got its type: that TLB may remember too */
+#define PAGE_REF_COUNT     0x1fffffffu
+#define PAGE_REF_ALLOCATED (1u << 31) /* the allocation reference: in its owner's reservation */
+#define PAGE_REF_STATIC                                                                            \
+    (1u << 30) /* hypervisor's own page shown to a domain (shared_info,                            \
+                  grant frames): never freed through the guest */
+#define PAGE_REF_BROKEN (1u << 29)
 
 struct page {
     uint32_t refs;        /* [a] 0 = free */
@@ -141,9 +146,9 @@ void vunmap(void *va, unsigned n); /* flushes every CPU; does not free the frame
 
 /* --- allocator (mm/buddy.c): orders 0 (4 KiB) to 18 (1 GiB) --- */
 #define BUDDY_MAX_ORDER 18
-#define ALLOC_ZERO  1u  /* contents are zero */
-#define ALLOC_BELOW_4G 2u
-#define ALLOC_PREEMPT  4u /* may preempt_point() while clearing: for large orders, no lock held */
+#define ALLOC_ZERO      1u /* contents are zero */
+#define ALLOC_BELOW_4G  2u
+#define ALLOC_PREEMPT   4u /* may preempt_point() while clearing: for large orders, no lock held */
 /*
  * For the hypervisor itself: the first page's refs 1, owner NULL, contents undefined unless
  * ALLOC_ZERO. CPUs whose TLBs may remember a former owner's use have been flushed.
@@ -152,8 +157,8 @@ struct page *page_alloc(unsigned order, unsigned flags);
 void page_free(struct page *page, unsigned order);
 /* @width: address bits the frames must lie below (0 = no limit). */
 struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width);
-uint64_t buddy_free_pages(void);      /* frames, claims not deducted */
-uint64_t buddy_total_pages(void);     /* frames of RAM */
+uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
+uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);
 /* Frames that were kept from the allocator: any reference is gone, contents not zero. */
 void buddy_add_range(mfn_t first, uint64_t frames);
@@ -190,12 +195,15 @@ bool page_unshare(struct domain *d, struct page *page);
 /* One more reference when @page is RAM owned by @d and alive; false otherwise. */
 bool __must_check page_get(struct page *page, const struct domain *d);
 bool __must_check page_get_any(struct page *page); /* owner whoever; not NULL */
-void page_put(struct page *page);                   /* the last one frees it */
+void page_put(struct page *page);                  /* the last one frees it */
 /*
  * Takes the allocation reference out of its owner's hands: true once, and the caller then owes a
  * page_put() for it; false when that was done before.
  */
 bool page_drop_allocation(struct page *page);
+
+/* A dying domain's page that has been dealt with: to d->page_list_done. A reference is held. */
+void page_list_mark_done(struct domain *d, struct page *page);
 
 /* --- types (mm/page_type.c) --- */
 /*
@@ -228,7 +236,7 @@ static inline enum page_type page_type(const struct page *p)
 
 /* What pv/ provides to types that have contents; both run with preemption points, no locks. */
 struct page_type_ops {
-    int (*validate)(struct page *page, enum page_type type); /* 0, or errno with nothing held */
+    int (*validate)(struct page *page, enum page_type type);    /* 0, or errno with nothing held */
     void (*invalidate)(struct page *page, enum page_type type); /* drops what entries hold */
     /* CPUs whose TLBs may hold uses of @d's pages; NULL mask = none */
     const struct cpu_mask *(*dirty_cpus)(const struct domain *d);

@@ -1,0 +1,291 @@
+/*
+ * The allocator of page frames: blocks of 2^order frames, order 0 (4 KiB) to 18 (1 GiB).
+ *
+ * Free blocks hang on lists by zone and order. A zone is all frames whose numbers have the same
+ * highest bit, so "below 2^n bytes" is a set of zones, and memory with few address bits is given
+ * out last. Block boundaries never cross zones, as a block is aligned to its size.
+ *
+ * Nothing happens to contents when memory is freed, so freeing is always short. Each free frame
+ * remembers whether its contents are known to be zero (FREE_DIRTY) and since when no guest uses it
+ * (tlb_stamp). Allocation flushes the TLBs of CPUs that have not flushed since, and only then
+ * clears: before the flush a stale TLB entry could still write to the frame.
+ *
+ * Free frames have refs 0; the first one of a block has FREE_HEAD and the order in its type word,
+ * the others neither. Lists are threaded through next and prev.
+ *
+ * Claims are promises (XENMEM_claim_pages): page_assign() asks buddy_claim_use(), which refuses
+ * what would leave less than is promised to others. The hypervisor's own needs go first.
+ *
+ * Lock: one, RANK_BUDDY; clearing and flushing happen outside it.
+ */
+#include "console/console.h"
+#include "cpu/cpu.h"
+#include "domain/domain.h"
+#include "lib/string.h"
+#include "mm/internal.h"
+#include "sched/sched.h"
+
+#define ZONES 32 /* frame numbers have 32 bits */
+
+static struct spinlock lock = SPINLOCK_INIT(RANK_BUDDY);
+static uint32_t heads[ZONES][BUDDY_MAX_ORDER + 1]; /* first frame of the list; 0 = none */
+static uint32_t orders_free[ZONES];                /* bit per order: its list is not empty */
+static uint32_t zones_free;                        /* bit per zone: it has any block */
+static uint64_t free_pages;
+static uint64_t claims; /* sum of d->claimed */
+
+static unsigned zone_of(uint64_t frame)
+{
+    return 63 - __builtin_clzl(frame);
+}
+
+static void list_push(uint64_t frame, unsigned order)
+{
+    unsigned z = zone_of(frame);
+    struct page *page = mfn_to_page(mfn(frame));
+    page->prev = 0;
+    page->next = heads[z][order];
+    if (page->next)
+        mfn_to_page(mfn(page->next))->prev = frame;
+    heads[z][order] = frame;
+    orders_free[z] |= 1u << order;
+    zones_free |= 1u << z;
+    page->type = (page->type & FREE_DIRTY) | FREE_HEAD | order;
+}
+
+static void list_remove(uint64_t frame, unsigned order)
+{
+    unsigned z = zone_of(frame);
+    struct page *page = mfn_to_page(mfn(frame));
+    if (page->prev)
+        mfn_to_page(mfn(page->prev))->next = page->next;
+    else
+        heads[z][order] = page->next;
+    if (page->next)
+        mfn_to_page(mfn(page->next))->prev = page->prev;
+    page->links = 0;
+    page->type &= FREE_DIRTY;
+    if (!heads[z][order]) {
+        orders_free[z] &= ~(1u << order);
+        if (!orders_free[z])
+            zones_free &= ~(1u << z);
+    }
+}
+
+static bool block_is_free(uint64_t frame, unsigned order)
+{
+    /* Below this order the buddy's struct page is in the same 2 MiB of the array as ours. */
+    if (frame >= max_mfn || (order >= FRAMES_CHUNK_ORDER && !mfn_is_ram(mfn(frame))))
+        return false;
+    const struct page *page = mfn_to_page(mfn(frame));
+    return (page->type & FREE_HEAD) && (page->type & FREE_ORDER_MASK) == order;
+}
+
+/* Lock held; every frame of the block has refs 0 and at most FREE_DIRTY in its type word. */
+static void free_block(uint64_t frame, unsigned order)
+{
+    free_pages += 1UL << order;
+    while (order < BUDDY_MAX_ORDER) {
+        uint64_t buddy = frame ^ (1UL << order);
+        if (!block_is_free(buddy, order))
+            break;
+        list_remove(buddy, order);
+        frame &= ~(1UL << order);
+        order++;
+    }
+    list_push(frame, order);
+}
+
+/* Lock held. 0 = none. */
+static uint64_t take_block(unsigned order, uint32_t allowed)
+{
+    for (uint32_t zones = zones_free & allowed; zones;) {
+        unsigned z = 31 - __builtin_clz(zones);
+        uint32_t fit = orders_free[z] >> order;
+        if (!fit) {
+            zones &= ~(1u << z);
+            continue;
+        }
+        unsigned found = order + __builtin_ctz(fit);
+        uint64_t frame = heads[z][found];
+        list_remove(frame, found);
+        while (found > order) {
+            found--;
+            list_push(frame + (1UL << found), found);
+        }
+        free_pages -= 1UL << order;
+        return frame;
+    }
+    return 0;
+}
+
+/* CPUs that may still hold translations of a former owner forget them. */
+static void flush_former_uses(const struct page *page, uint64_t n)
+{
+    uint32_t latest = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t s = page[i].tlb_stamp;
+        if (s && (!latest || (int32_t)(s - latest) > 0))
+            latest = s;
+    }
+    if (!latest)
+        return;
+    struct cpu_mask mask = cpus_online;
+    tlb_filter(&mask, latest);
+    if (bitmap_next_set(mask.bits, MAX_CPUS, 0) < MAX_CPUS)
+        tlb_flush_mask(&mask);
+}
+
+static void make_ready(struct page *page, unsigned order, unsigned flags)
+{
+    uint64_t n = 1UL << order;
+    flush_former_uses(page, n);
+    for (uint64_t i = 0; i < n; i++) {
+        if ((flags & ALLOC_ZERO) && (page[i].type & FREE_DIRTY)) {
+            page_clear(page_to_virt(&page[i]));
+            count(TRACE_pages_scrubbed);
+        }
+        page[i].type = 0;
+        page[i].tlb_stamp = 0;
+        page[i].owner = NULL;
+        page[i].links = 0;
+        if ((flags & ALLOC_PREEMPT) && i % 512 == 511)
+            preempt_point();
+    }
+    __atomic_store_n(&page->refs, 1, __ATOMIC_RELEASE);
+}
+
+struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
+{
+    if (order > BUDDY_MAX_ORDER)
+        return NULL;
+    if (flags & ALLOC_BELOW_4G)
+        width = width ? min(width, 32u) : 32;
+    uint32_t allowed = ~0u;
+    if (width && width < PAGE_SHIFT + ZONES) {
+        if (width <= PAGE_SHIFT)
+            return NULL;
+        allowed = (1u << (width - PAGE_SHIFT)) - 1;
+    }
+    spin_lock(&lock);
+    uint64_t frame = take_block(order, allowed);
+    spin_unlock(&lock);
+    if (!frame)
+        return NULL;
+    struct page *page = mfn_to_page(mfn(frame));
+    make_ready(page, order, flags);
+    return page;
+}
+
+struct page *page_alloc(unsigned order, unsigned flags)
+{
+    return page_alloc_width(order, flags, 0);
+}
+
+void page_free(struct page *page, unsigned order)
+{
+    uint64_t frame = page_to_mfn(page).n;
+    if (frame & ((1UL << order) - 1))
+        panic("page_free: frame 0x%lx is not aligned to order %u", frame, order);
+    page_refs_end(page);
+    for (uint64_t i = 0; i < 1UL << order; i++)
+        page[i].type = FREE_DIRTY;
+    spin_lock(&lock);
+    free_block(frame, order);
+    spin_unlock(&lock);
+}
+
+void buddy_return(struct page *page)
+{
+    page->type = FREE_DIRTY;
+    spin_lock(&lock);
+    free_block(page_to_mfn(page).n, 0);
+    spin_unlock(&lock);
+}
+
+void buddy_add_range(mfn_t first, uint64_t frames)
+{
+    uint64_t frame = first.n, end = first.n + frames;
+    frame = max(frame, (uint64_t)LOW_FRAMES);
+    for (uint64_t i = frame; i < end; i++) {
+        struct page *page = mfn_to_page(mfn(i));
+        *page = (struct page){.type = FREE_DIRTY};
+    }
+    while (frame < end) {
+        unsigned order = min((unsigned)__builtin_ctzl(frame), (unsigned)BUDDY_MAX_ORDER);
+        while (frame + (1UL << order) > end)
+            order--;
+        spin_lock(&lock);
+        free_block(frame, order);
+        spin_unlock(&lock);
+        frame += 1UL << order;
+    }
+}
+
+void *xpage_alloc(void)
+{
+    struct page *page = page_alloc(0, ALLOC_ZERO);
+    return page ? page_to_virt(page) : NULL;
+}
+
+void xpage_free(void *va)
+{
+    if (va)
+        page_free(virt_to_page(va), 0);
+}
+
+uint64_t buddy_free_pages(void)
+{
+    return READ_ONCE(free_pages);
+}
+
+uint64_t buddy_total_pages(void)
+{
+    return ram_total;
+}
+
+uint64_t buddy_outstanding_claims(void)
+{
+    return READ_ONCE(claims);
+}
+
+int buddy_claim(struct domain *d, uint64_t pages)
+{
+    int rc = 0;
+    spin_lock(&d->page_lock);
+    uint64_t owed = 0;
+    if (pages) {
+        if (pages <= d->tot_pages || pages > d->max_pages || d->dying) {
+            spin_unlock(&d->page_lock);
+            return -XEN_EINVAL;
+        }
+        owed = pages - d->tot_pages;
+    }
+    spin_lock(&lock);
+    uint64_t others = claims - d->claimed;
+    if (owed && (owed > free_pages || others > free_pages - owed)) {
+        rc = -XEN_ENOMEM;
+    } else {
+        claims = others + owed;
+        d->claimed = owed;
+    }
+    spin_unlock(&lock);
+    spin_unlock(&d->page_lock);
+    return rc;
+}
+
+bool buddy_claim_use(struct domain *d, uint64_t pages)
+{
+    if (!READ_ONCE(claims))
+        return true;
+    uint64_t used = min(d->claimed, pages);
+    spin_lock(&lock);
+    /* The pages are already out of free_pages; what is left must cover what is still promised. */
+    bool ok = free_pages >= claims - used;
+    if (ok) {
+        claims -= used;
+        d->claimed -= used;
+    }
+    spin_unlock(&lock);
+    return ok;
+}

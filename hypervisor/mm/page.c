@@ -1,0 +1,205 @@
+/*
+ * Who owns a frame and how many refer to it.
+ *
+ * The refs word counts references; at zero a frame is free (or on its way there) and nobody can
+ * take one. An owned frame has one reference for its allocation, marked by PAGE_REF_ALLOCATED until
+ * that is given up. The owner is set before the first reference exists and cleared after the last
+ * is gone, so whoever holds a reference may rely on it, and on the domain: a domain has a
+ * reference as long as it owns a frame.
+ *
+ * Owned frames are on their owner's list, d->page_list, or d->page_list_done once pv_relinquish
+ * has dealt with them; both, and the totals, are under d->page_lock. Frames that the hypervisor
+ * shows to a domain (PAGE_REF_STATIC) are on no list.
+ */
+#include "console/console.h"
+#include "domain/domain.h"
+#include "mm/internal.h"
+
+uint32_t page_stamp(void)
+{
+    uint32_t s = tlb_stamp();
+    return s ? s : 1; /* later than the truth is harmless */
+}
+
+/*
+ * Somebody who saw a former owner in this frame may hold a reference for a few instructions before
+ * it looks again and gives it back (page_get()): wait for that.
+ */
+void page_refs_end(struct page *page)
+{
+    uint32_t one = 1;
+    while (!__atomic_compare_exchange_n(&page->refs, &one, 0, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
+        if (!(one & PAGE_REF_COUNT) || (one & ~PAGE_REF_COUNT))
+            panic("frame 0x%lx is not the hypervisor's: refs 0x%x", page_to_mfn(page).n, one);
+        one = 1;
+        cpu_pause();
+    }
+}
+
+/* --- the owner's list; d->page_lock held --- */
+
+static void list_push(uint32_t *head, struct page *page)
+{
+    uint32_t frame = page_to_mfn(page).n;
+    page->prev = 0;
+    page->next = *head;
+    if (page->next)
+        mfn_to_page(mfn(page->next))->prev = frame;
+    *head = frame;
+}
+
+static void list_remove(struct domain *d, struct page *page)
+{
+    uint32_t frame = page_to_mfn(page).n;
+    if (page->prev)
+        mfn_to_page(mfn(page->prev))->next = page->next;
+    else if (d->page_list == frame)
+        d->page_list = page->next;
+    else
+        d->page_list_done = page->next;
+    if (page->next)
+        mfn_to_page(mfn(page->next))->prev = page->prev;
+    page->links = 0;
+}
+
+void page_list_mark_done(struct domain *d, struct page *page)
+{
+    spin_lock(&d->page_lock);
+    list_remove(d, page);
+    list_push(&d->page_list_done, page);
+    spin_unlock(&d->page_lock);
+}
+
+/* --- beginning and end of ownership --- */
+
+int page_assign(struct domain *d, struct page *page, unsigned order)
+{
+    uint64_t n = 1UL << order;
+    int rc = 0;
+    spin_lock(&d->page_lock);
+    if (d->dying)
+        rc = -XEN_EINVAL;
+    else if (d->tot_pages + n > d->max_pages)
+        rc = -XEN_E2BIG;
+    else if (d->tot_pages == 0 && !domain_get(d))
+        rc = -XEN_EINVAL;
+    else if (!buddy_claim_use(d, n)) {
+        rc = -XEN_ENOMEM;
+        if (d->tot_pages == 0)
+            domain_put(d); /* not the last: the caller knows it alive */
+    }
+    if (!rc)
+        page_refs_end(page); /* the others of the block have none */
+    for (uint64_t i = n; !rc && i-- > 0;) {
+        page[i].owner = d;
+        page[i].type = 0;
+        list_push(&d->page_list, &page[i]);
+        __atomic_store_n(&page[i].refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
+    }
+    if (!rc)
+        d->tot_pages += n;
+    spin_unlock(&d->page_lock);
+    return rc;
+}
+
+void page_share(struct domain *d, struct page *page)
+{
+    page_refs_end(page);
+    page->owner = d;
+    page->type = (uint64_t)PAGE_WRITABLE << PAGE_TYPE_SHIFT | PAGE_TYPE_VALIDATED | 1;
+    __atomic_store_n(&page->refs, PAGE_REF_STATIC | 1, __ATOMIC_RELEASE);
+}
+
+bool page_unshare(struct domain *d, struct page *page)
+{
+    uint32_t expected = PAGE_REF_STATIC | 1;
+    if (page->owner != d)
+        return false;
+    if (!__atomic_compare_exchange_n(&page->refs, &expected, 0, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return false;
+    page->tlb_stamp = page_stamp();
+    page->owner = NULL;
+    page->type = 0;
+    __atomic_store_n(&page->refs, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* The last reference is gone. */
+static void page_release(struct page *page)
+{
+    struct domain *d = page->owner;
+    if (!d || page->refs || (page->type & PAGE_TYPE_COUNT))
+        panic("frame 0x%lx lost its last reference while in use: refs 0x%x type 0x%lx",
+              page_to_mfn(page).n, page->refs, page->type);
+    page->tlb_stamp = page_stamp();
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+
+    spin_lock(&d->page_lock);
+    list_remove(d, page);
+    bool last = --d->tot_pages == 0;
+    spin_unlock(&d->page_lock);
+
+    page->owner = NULL;
+    buddy_return(page);
+    if (last)
+        domain_put(d);
+}
+
+/* --- references --- */
+
+/* One more, unless there are none or too many. */
+static bool ref_add(struct page *page)
+{
+    uint32_t r = READ_ONCE(page->refs);
+    do {
+        uint32_t n = r & PAGE_REF_COUNT;
+        if (unlikely(n == 0 || n == PAGE_REF_COUNT))
+            return false;
+    } while (!__atomic_compare_exchange_n(&page->refs, &r, r + 1, false, __ATOMIC_ACQUIRE,
+                                          __ATOMIC_RELAXED));
+    return true;
+}
+
+/*
+ * Undoes ref_add() on a frame that turned out to be another's by then. It may have been freed and
+ * given out anew between our look at the owner and the count, so this may even be the last one.
+ */
+static void ref_undo(struct page *page)
+{
+    page_put(page);
+}
+
+bool page_get(struct page *page, const struct domain *d)
+{
+    if (unlikely(READ_ONCE(page->owner) != d) || unlikely(!ref_add(page)))
+        return false;
+    if (likely(READ_ONCE(page->owner) == d))
+        return true;
+    ref_undo(page);
+    return false;
+}
+
+bool page_get_any(struct page *page)
+{
+    if (!READ_ONCE(page->owner) || !ref_add(page))
+        return false;
+    if (likely(READ_ONCE(page->owner) != NULL))
+        return true;
+    ref_undo(page);
+    return false;
+}
+
+void page_put(struct page *page)
+{
+    uint32_t old = __atomic_fetch_sub(&page->refs, 1, __ATOMIC_ACQ_REL);
+    if (unlikely((old & PAGE_REF_COUNT) <= 1))
+        page_release(page);
+}
+
+bool page_drop_allocation(struct page *page)
+{
+    uint32_t old = __atomic_fetch_and(&page->refs, ~PAGE_REF_ALLOCATED, __ATOMIC_ACQ_REL);
+    return old & PAGE_REF_ALLOCATED;
+}
