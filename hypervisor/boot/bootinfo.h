@@ -52,13 +52,15 @@ void boot_start(uint32_t magic, uint32_t info) __noreturn;
 /* Command line (boot/cmdline.c): each option is a row of one table there. Values after parsing: */
 struct boot_options {
     char console[64];              /* console=com1,vga */
-    char com1[64];                 /* com1=115200,8n1 */
+    char com1[64];                 /* com1=115200,8n1[,port[,irq]] */
+    char com2[64];
     uint64_t dom0_mem;             /* bytes; 0 = all that is free but a reserve */
+    uint64_t dom0_mem_min;         /* bytes; too little memory when less is free */
     uint64_t dom0_mem_max;         /* bytes; 0 = as dom0_mem */
     uint64_t mem;                  /* mem=: ignore RAM above; 0 = no limit */
     unsigned dom0_max_vcpus;       /* 0 = as many as CPUs */
     unsigned maxcpus;              /* 0 = all */
-    unsigned loglvl, guest_loglvl; /* highest enum log_level shown */
+    int loglvl, guest_loglvl;      /* highest enum log_level shown; -1 = none */
     uint64_t conring_size;         /* bytes */
     bool noreboot;
     bool sync_console;

@@ -42,13 +42,25 @@ void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 void console_init_early(void); /* devices named by console= and com1=; before paging changes */
 void console_init(void);       /* interrupt-driven input, log ring of conring_size= */
 
+/* The VGA text screen: not reachable between mm_init() and console_init(); what is logged
+ * meanwhile appears afterwards. From console_screen_release() on it is domain 0's. */
+void console_screen_suspend(void);
+void console_screen_release(void);
+
+/* Base of the eight I/O ports of the serial line in use, which no domain may have; 0 = none. */
+uint16_t console_serial_port(void);
+
+/* True once panic() has begun: locks are then no longer waited for, nor their order checked. */
+bool console_panicking(void);
+
 /* Raw output of the dom0 console or of a guest's debug console (CONSOLEIO_write), @n bytes. */
 void console_write(const char *buf, size_t n);
 
 /* Bytes typed on the serial line for domain 0 since last asked (CONSOLEIO_read). */
 size_t console_read(char *buf, size_t n);
 
-/* Called (from interrupt) when input for domain 0 arrives: raises VIRQ_CONSOLE. Set by event/. */
+/* Called (from interrupt) when input for domain 0 arrives: raises VIRQ_CONSOLE. Set by event/.
+ * No lock is held. NULL until set. */
 extern void (*console_input_hook)(void);
 
 /*

@@ -226,7 +226,9 @@ int vsnprintf(char *buf, size_t size, const char *fmt, va_list args)
                 put_number(&o, &s, v, 8, false, "");
             else
                 put_number(&o, &s, v, 16, *f == 'X',
-                           !s.alternate || !v ? "" : *f == 'X' ? "0X" : "0x");
+                           !s.alternate || !v ? ""
+                           : *f == 'X'        ? "0X"
+                                              : "0x");
             break;
         case 'c': {
             char text[2] = {(char)va_arg(ap, int), '\0'};
@@ -290,9 +292,10 @@ uint64_t str_to_u64(const char *s, const char **end)
         }
     }
     for (;; s++) {
-        unsigned digit = *s >= '0' && *s <= '9'                   ? (unsigned)(*s - '0')
-                         : (*s | 0x20) >= 'a' && (*s | 0x20) <= 'f' ? (unsigned)((*s | 0x20) - 'a' + 10)
-                                                                    : 16;
+        unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0')
+                         : (*s | 0x20) >= 'a' && (*s | 0x20) <= 'f'
+                             ? (unsigned)((*s | 0x20) - 'a' + 10)
+                             : 16;
         if (digit >= base)
             break;
         /* Too large a number stays at the largest, rather than becoming a small one. */
