@@ -1,0 +1,348 @@
+/*
+ * Mapping what others have granted, and ending that.
+ *
+ * A map is: a handle, a use of the grant (use.c), the page-table entry (grant_pv_ops). An unmap is
+ * the entry, then one TLB flush for the whole slice of the batch, then the uses and the handles: so
+ * a frame is never given back while a TLB still knows it. In between a handle is MAPPING_BUSY,
+ * which keeps the caller's other vCPUs off it. Locks are held one at a time and never across
+ * grant_pv_ops, which may wait.
+ *
+ * A mapping counts its granter, whose table therefore outlives it; a granter that dies leaves
+ * existing mappings valid.
+ */
+#include "grant/internal.h"
+
+const struct grant_pv_ops *grant_pv_ops __ro_after_init;
+
+static inline struct grant_use use_of(const struct mapping *m)
+{
+    return (struct grant_use){m->granter, m->ref, !(m->flags & MAPPING_READONLY)};
+}
+
+/* --- handles --- */
+
+/* One more frame of handles; lock held. */
+static int track_grow(struct grant_table *t)
+{
+    unsigned frame = t->handles / HANDLES_PER_FRAME;
+    if (frame >= t->max_track || t->closed)
+        return GNTST_no_space;
+    if (!t->track)
+        t->track = zalloc_array(t->max_track, sizeof(t->track[0]));
+    struct mapping *m = t->track ? zalloc_array(HANDLES_PER_FRAME, sizeof(*m)) : NULL;
+    if (!m)
+        return GNTST_no_space;
+    for (unsigned i = 0; i < HANDLES_PER_FRAME; i++)
+        m[i].ref = i + 1 < HANDLES_PER_FRAME ? t->handles + i + 1 : NO_HANDLE;
+    t->track[frame] = m;
+    t->free_handle = t->handles;
+    t->handles += HANDLES_PER_FRAME;
+    __atomic_fetch_add(&t->owner->overhead_pages, 1, __ATOMIC_RELAXED);
+    return GNTST_okay;
+}
+
+/* What an unmap must know of the map, which its arguments do not say. */
+static unsigned mapping_flags(uint32_t gnttab_flags)
+{
+    return (gnttab_flags & GNTMAP_readonly ? MAPPING_READONLY : 0) |
+           (gnttab_flags & GNTMAP_contains_pte ? MAPPING_PTE : 0) |
+           (gnttab_flags & GNTMAP_application_map ? MAPPING_APP : 0);
+}
+
+static uint32_t gnttab_flags(const struct mapping *m)
+{
+    return GNTMAP_host_map | (m->flags & MAPPING_READONLY ? GNTMAP_readonly : 0) |
+           (m->flags & MAPPING_PTE ? GNTMAP_contains_pte : 0) |
+           (m->flags & MAPPING_APP ? GNTMAP_application_map : 0);
+}
+
+static int handle_get(struct grant_table *t, const struct grant_use *use, unsigned flags,
+                      uint32_t *handle)
+{
+    spin_lock(&t->lock);
+    int status = t->free_handle == NO_HANDLE ? track_grow(t) : GNTST_okay;
+    if (!status && t->closed)
+        status = GNTST_no_space;
+    if (!status) {
+        *handle = t->free_handle;
+        struct mapping *m = mapping_at(t, *handle);
+        t->free_handle = m->ref;
+        *m = (struct mapping){
+            .granter = use->granter, .ref = use->ref, .flags = MAPPING_BUSY | flags};
+    }
+    spin_unlock(&t->lock);
+    return status;
+}
+
+/* Ends the busy time: the mapping has @halves now; none means that the handle is free. */
+static void handle_settle(struct grant_table *t, uint32_t handle, unsigned halves)
+{
+    spin_lock(&t->lock);
+    struct mapping *m = mapping_at(t, handle);
+    if (halves) {
+        m->flags = (m->flags & ~(MAPPING_BUSY | MAPPING_HALVES)) | halves;
+    } else {
+        *m = (struct mapping){.ref = t->free_handle};
+        t->free_handle = handle;
+    }
+    spin_unlock(&t->lock);
+}
+
+/* --- map --- */
+
+/* Each half is one use of the grant. */
+static int use_halves(const struct grant_use *use, domid_t self, unsigned halves, mfn_t *frame)
+{
+    int status = grant_use(use, self, frame);
+    if (status || halves != MAPPING_HALVES)
+        return status;
+    status = grant_use(use, self, frame);
+    if (status)
+        grant_unuse(use);
+    return status;
+}
+
+static void unuse_halves(const struct grant_use *use, unsigned halves)
+{
+    if (halves & MAPPING_HOST)
+        grant_unuse(use);
+    if (halves & MAPPING_DEVICE)
+        grant_unuse(use);
+}
+
+/* @use names a counted granter; on success the mapping has taken over that reference. */
+static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use)
+{
+    struct domain *self = current_domain();
+    unsigned halves = (op->flags & GNTMAP_host_map ? MAPPING_HOST : 0) |
+                      (op->flags & GNTMAP_device_map ? MAPPING_DEVICE : 0);
+    uint32_t handle;
+    mfn_t frame;
+    int status = handle_get(self->grant, use, mapping_flags(op->flags), &handle);
+    if (status)
+        return status;
+    status = use_halves(use, self->id, halves, &frame);
+    if (status)
+        goto out_handle;
+    if (halves & MAPPING_HOST) {
+        status = grant_pv_ops->map(op->host_addr, frame, op->flags);
+        if (status)
+            goto out_use;
+    }
+    handle_settle(self->grant, handle, halves);
+    op->handle = handle;
+    op->dev_bus_addr = halves & MAPPING_DEVICE ? mfn_to_maddr(frame).a : 0;
+    return GNTST_okay;
+
+out_use:
+    unuse_halves(use, halves);
+out_handle:
+    handle_settle(self->grant, handle, 0);
+    return status;
+}
+
+static int map_one(struct gnttab_map_grant_ref *op)
+{
+    if (!(op->flags & (GNTMAP_host_map | GNTMAP_device_map)))
+        return GNTST_general_error;
+    struct domain *granter = domain_find_or_self(op->dom);
+    if (!granter || !domain_get(granter))
+        return GNTST_bad_domain;
+    struct grant_use use = {granter, op->ref, !(op->flags & GNTMAP_readonly)};
+    int status = map_use(op, &use);
+    if (status)
+        domain_put(granter);
+    else
+        count(TRACE_grant_maps);
+    return status;
+}
+
+long grant_op_map(guest_ptr_t arg, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct gnttab_map_grant_ref op;
+        int rc = copy_element_from_guest(&op, arg, i);
+        if (rc)
+            return rc;
+        op.status = map_one(&op);
+        rc = copy_element_to_guest(arg, i, &op);
+        if (rc)
+            return rc; /* the guest has lost the handle; its death gives the mapping back */
+        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1)
+            preempt_point();
+    }
+    return 0;
+}
+
+/* --- unmap --- */
+
+/* What one element of a slice came to. */
+struct unmapped {
+    uint32_t handle;
+    int16_t status;
+    uint8_t halves; /* gone from the page tables; uses still held */
+};
+
+/* The two hypercalls' arguments as one. */
+struct unmap_args {
+    uint64_t host_addr, dev_bus_addr, new_addr;
+    uint32_t handle;
+};
+
+/* Claims the handle for this vCPU; @copy is what it stands for. */
+static int handle_claim(struct grant_table *t, uint32_t handle, struct mapping *copy)
+{
+    int status = GNTST_bad_handle;
+    spin_lock(&t->lock);
+    if (handle < t->handles) {
+        struct mapping *m = mapping_at(t, handle);
+        if ((m->flags & MAPPING_HALVES) && !(m->flags & MAPPING_BUSY)) {
+            *copy = *m;
+            m->flags |= MAPPING_BUSY;
+            status = GNTST_okay;
+        }
+    }
+    spin_unlock(&t->lock);
+    return status;
+}
+
+/* Takes what @a names out of use, but for the uses themselves. */
+static int unmap_halves(const struct unmap_args *a, const struct mapping *m, uint8_t *halves)
+{
+    struct grant_use use = use_of(m);
+    mfn_t frame = grant_used_frame(&use);
+    if (a->dev_bus_addr) {
+        if (!(m->flags & MAPPING_DEVICE) || maddr_to_mfn(maddr(a->dev_bus_addr)).n != frame.n)
+            return GNTST_bad_dev_addr;
+    }
+    if (a->host_addr) {
+        if (!(m->flags & MAPPING_HOST))
+            return GNTST_bad_virt_addr;
+        int status = grant_pv_ops->unmap(a->host_addr, frame, gnttab_flags(m), a->new_addr);
+        if (status)
+            return status;
+        *halves |= MAPPING_HOST;
+    }
+    if (a->dev_bus_addr)
+        *halves |= MAPPING_DEVICE;
+    return GNTST_okay;
+}
+
+static void unmap_one(const struct unmap_args *a, struct unmapped *u)
+{
+    struct grant_table *t = current_domain()->grant;
+    struct mapping m;
+    *u = (struct unmapped){.handle = a->handle};
+    u->status = handle_claim(t, a->handle, &m);
+    if (u->status)
+        return;
+    u->status = unmap_halves(a, &m, &u->halves);
+    if (!u->halves)
+        handle_settle(t, a->handle, m.flags & MAPPING_HALVES);
+}
+
+/* The TLBs have forgotten: give back the uses, and the handle when nothing is left of it. */
+static void unmap_finish(struct grant_table *t, uint32_t handle, unsigned gone)
+{
+    struct mapping m = *mapping_at(t, handle); /* busy, so it is ours */
+    struct grant_use use = use_of(&m);
+    unsigned left = m.flags & MAPPING_HALVES & ~gone;
+    unuse_halves(&use, gone);
+    handle_settle(t, handle, left);
+    if (!left)
+        domain_put(m.granter);
+}
+
+static int unmap_get(guest_ptr_t arg, unsigned i, bool replace, struct unmap_args *a)
+{
+    int rc;
+    if (replace) {
+        struct gnttab_unmap_and_replace op;
+        rc = copy_element_from_guest(&op, arg, i);
+        *a = (struct unmap_args){op.host_addr, 0, op.new_addr, op.handle};
+    } else {
+        struct gnttab_unmap_grant_ref op;
+        rc = copy_element_from_guest(&op, arg, i);
+        *a = (struct unmap_args){op.host_addr, op.dev_bus_addr, 0, op.handle};
+    }
+    return rc;
+}
+
+static int unmap_put_status(guest_ptr_t arg, unsigned i, bool replace, int16_t status)
+{
+    uint64_t at = replace ? i * sizeof(struct gnttab_unmap_and_replace) +
+                                offsetof(struct gnttab_unmap_and_replace, status)
+                          : i * sizeof(struct gnttab_unmap_grant_ref) +
+                                offsetof(struct gnttab_unmap_grant_ref, status);
+    return copy_to_guest(guest_offset(arg, at), &status, sizeof(status));
+}
+
+/* Elements @first to @first + @n - 1. Whatever faults, what was unmapped is finished. */
+static int unmap_slice(guest_ptr_t arg, unsigned first, unsigned n, bool replace)
+{
+    struct domain *self = current_domain();
+    struct unmapped u[OPS_PER_SLICE];
+    struct unmap_args a;
+    unsigned done, host = 0;
+    int rc = 0;
+    for (done = 0; done < n; done++) {
+        rc = unmap_get(arg, first + done, replace, &a);
+        if (rc)
+            break;
+        if (replace && (!a.host_addr || !a.new_addr))
+            u[done] = (struct unmapped){.status = GNTST_bad_virt_addr};
+        else
+            unmap_one(&a, &u[done]);
+        host |= u[done].halves & MAPPING_HOST;
+    }
+    if (host)
+        tlb_flush_mask(&self->dirty_cpus);
+    for (unsigned i = 0; i < done; i++) {
+        if (u[i].halves) {
+            unmap_finish(self->grant, u[i].handle, u[i].halves);
+            count(TRACE_grant_unmaps);
+        }
+        if (!rc)
+            rc = unmap_put_status(arg, first + i, replace, u[i].status);
+    }
+    return rc;
+}
+
+long grant_op_unmap(guest_ptr_t arg, unsigned count, bool replace)
+{
+    for (unsigned i = 0; i < count; i += OPS_PER_SLICE) {
+        int rc = unmap_slice(arg, i, min(count - i, (unsigned)OPS_PER_SLICE), replace);
+        if (rc)
+            return rc;
+        preempt_point();
+    }
+    return 0;
+}
+
+/* --- death of the mapper --- */
+
+/*
+ * Its vCPUs do not run and its page tables are never loaded again; their entries keep their own
+ * references until pv/ drops them.
+ */
+void grant_domain_relinquish(struct domain *d)
+{
+    struct grant_table *t = d->grant;
+    spin_lock(&t->lock);
+    t->closed = true;
+    unsigned handles = t->handles;
+    spin_unlock(&t->lock);
+
+    bool flushed = false;
+    for (uint32_t h = 0; h < handles; h++) {
+        struct mapping m;
+        if (handle_claim(t, h, &m))
+            continue;
+        if (!flushed)
+            tlb_flush_mask(&d->dirty_cpus);
+        flushed = true;
+        unmap_finish(t, h, m.flags & MAPPING_HALVES);
+        if (h % OPS_PER_SLICE == OPS_PER_SLICE - 1)
+            preempt_point();
+    }
+}
