@@ -38,13 +38,13 @@ struct acpi_info {
     struct acpi_ioapic ioapic[ACPI_MAX_IOAPICS];
     struct acpi_override isa[16]; /* identity, edge, high where not overridden */
     struct acpi_mcfg mcfg[4];
-    maddr_t hpet;              /* 0 = none */
-    uint16_t pm_timer_port;    /* 0 = none */
+    maddr_t hpet;           /* 0 = none */
+    uint16_t pm_timer_port; /* 0 = none */
     bool pm_timer_32bit;
     uint16_t pm1a_event_port, pm1a_control_port, pm1b_control_port;
     uint16_t sci_irq;
-    struct {                   /* FADT reset register; valid when space != 0xff */
-        uint8_t space, value;  /* 1 = I/O port, 0 = memory */
+    struct {                  /* FADT reset register; valid when space != 0xff */
+        uint8_t space, value; /* 1 = I/O port, 0 = memory */
         uint64_t address;
     } reset;
 };
