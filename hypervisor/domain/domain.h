@@ -48,15 +48,16 @@ struct vcpu {
     struct domain *domain;        /* [I] */
     struct sched_entity sched;
     struct stack_top *stack;      /* [I] registers: v->stack->regs */
-    uint64_t saved_rsp;           /* [P] where its hypervisor stack was left by schedule() */
     struct spinlock lock;         /* RANK_VCPU */
+    uint32_t work;                /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
     bool initialised;             /* [v] has been given a context */
-    unsigned pause_count;         /* [a] */
+    bool initialising;            /* [v] VCPUOP_initialise at work */
+    unsigned pause_count;         /* [v] */
 
     /* vcpu_info as we see it, wherever the guest put it; never NULL (a dummy at first) */
     struct vcpu_info *info;       /* [v] */
     mfn_t info_frame;             /* [v] MFN_NONE while inside shared_info */
-    struct pvclock_area *time_area; /* see guest_time.c */
+    uint64_t time_base;           /* [P] scale->base_tsc as last told to the guest */
     guest_ptr_t runstate_guest;   /* [v] VCPUOP_register_runstate_memory_area (virtual) */
     guest_ptr_t time_guest;       /* [v] VCPUOP_register_vcpu_time_memory_area */
     struct vcpu_runstate_info runstate; /* [sched] */
@@ -72,10 +73,14 @@ struct vcpu {
     struct pv_vcpu *pv;           /* pv/ */
 };
 
+/* Bits of v->work. */
+#define VCPU_WORK_END     (1u << 0) /* d->kill_pending: shut the domain down */
+#define VCPU_WORK_DELIVER (1u << 1) /* call guest_ops->deliver() even if no event is pending */
+#define VCPU_WORK_AREAS   (1u << 2) /* write runstate and time areas at guest addresses */
+
 struct domain {
     domid_t id;                   /* [I] */
     uint32_t refs;                /* [a] */
-    struct list link;             /* all domains in order of id, RANK_DOMAIN_LIST */
     struct grace grace;
     struct spinlock lock;         /* RANK_DOMAIN */
     bool privileged;              /* [I] domain 0 */
@@ -83,10 +88,13 @@ struct domain {
     bool dying, dead;             /* [d] dying: being torn down; dead: nothing left but refs */
     bool shut_down;               /* [d] */
     uint8_t shutdown_code;        /* [d] SHUTDOWN_* of xen/sched.h */
-    bool shutting_down;           /* [d] */
-    bool paused_by_controller;    /* [d] XEN_DOMCTL_pausedomain */
-    unsigned controller_pauses;   /* [d] */
-    bool kill_pending;            /* [a] domain_kill() was called; reason logged */
+    bool shutdown_code_latched;   /* [d] by SCHEDOP_shutdown_code: that one counts */
+    bool shutting_down;           /* [d] its vCPUs are being stopped; shut_down follows */
+    unsigned pauses;              /* [d] domain_pause() counts; each is in every v->pause_count */
+    unsigned controller_pauses;   /* [d] XEN_DOMCTL_pausedomain; together one of `pauses` */
+    bool kill_pending;            /* [a] it ends at its next exit: killed, or its watchdog fired; */
+    uint8_t end_code;             /* [a] SHUTDOWN_* to do so with */
+    struct sched_group sched_group;
     bool debugger_attached;       /* [d] */
     xen_domain_handle_t uuid;     /* [d] */
     uint32_t ssidref;
@@ -126,6 +134,14 @@ struct domain {
     struct pv_domain *pv;         /* [I] pv/ */
 };
 
+/* Each vCPU that exists. */
+#define for_each_vcpu(d, v)                                                                        \
+    for (unsigned vcpu_at = 0; vcpu_at < (d)->max_vcpus; vcpu_at++)                                \
+        if (((v) = READ_ONCE((d)->vcpu[vcpu_at])))
+/* Each domain in order of id, borrowed: no preempt_point() in the body. */
+#define for_each_domain(d)                                                                         \
+    for ((d) = domain_at_or_after(0); (d); (d) = domain_at_or_after((d)->id + 1u))
+
 extern struct domain *dom0;      /* NULL until built */
 /* Pseudo-domains that own what no real one does: DOMID_IO (device memory), DOMID_XEN (ours) */
 extern struct domain *dom_io, *dom_xen;
@@ -152,26 +168,36 @@ void domain_init(void); /* idle and pseudo-domains, hooks into sched/ */
 /* -XEN_EEXIST, -XEN_ENOMEM, -XEN_EINVAL...; paused once. On failure nothing remains. */
 int __must_check domain_create(domid_t id, const struct domain_config *config,
                                struct domain **out);
-domid_t domain_free_id(domid_t from); /* DOMID_INVALID when none */
+domid_t domain_free_id(domid_t from); /* the next one, wrapping, never 0; DOMID_INVALID: none */
 struct domain *domain_find(domid_t id);                   /* borrowed; NULL */
 struct domain *domain_find_or_self(domid_t id);           /* DOMID_SELF too */
 bool __must_check domain_get(struct domain *d);           /* false: on its way out */
 void domain_put(struct domain *d);
 struct domain *domain_next(domid_t from); /* the first with id >= from, counted; NULL */
+struct domain *domain_at_or_after(unsigned id); /* the same, borrowed */
 
 /*
  * The guest did what cannot be continued: log the first reason, crash it with SHUTDOWN_crash at
  * the next exit. Callers return at once; nothing they return is seen.
  */
 void domain_kill(struct domain *d, const char *why, ...) __printf(2, 3);
-void domain_shutdown(struct domain *d, uint8_t code); /* dom0's ends the machine */
-int domain_resume(struct domain *d);
+/*
+ * Stops every vCPU (the calling one at its exit), then tells the toolstack. Domain 0's ends the
+ * machine. Waits giving way: no locks, @d current or counted. Where that is not allowed (interrupt,
+ * locks held): domain_end_soon(), which makes the domain do it itself.
+ */
+void domain_shutdown(struct domain *d, uint8_t code);
+void domain_end_soon(struct domain *d, uint8_t code);
+int __must_check domain_resume(struct domain *d); /* -XEN_EINVAL: it is not shut down */
 void domain_pause(struct domain *d);       /* counts; waits until all vCPUs are quiet */
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 int __must_check domain_pause_by_controller(struct domain *d);
 int __must_check domain_unpause_by_controller(struct domain *d);
-/* Gives everything back; -XEN_EAGAIN when there is more to do (call again), 0 when done. */
+/*
+ * Gives back everything that @d holds, giving way as it goes; @d is counted and not the caller's.
+ * 0 when nothing is left but references; -XEN_EINVAL: domain 0 or a pseudo-domain.
+ */
 int __must_check domain_destroy(struct domain *d);
 
 /* --- vCPUs (domain/vcpu.c) --- */
@@ -181,7 +207,13 @@ void vcpu_pause_nosync(struct vcpu *v);
 void vcpu_unpause(struct vcpu *v);
 void vcpu_block(void);                  /* current: until an event is pending */
 void vcpu_kick(struct vcpu *v);         /* look at your pending events soon; wakes it if blocked */
-struct vcpu *vcpu_alloc_idle(unsigned cpu);
+/* VCPUOP_up and down: by the guest itself. Down may leave none up: the domain powers off. */
+int __must_check vcpu_up(struct vcpu *v); /* -XEN_EINVAL: not initialised */
+void vcpu_down(struct vcpu *v);
+static inline void vcpu_add_work(struct vcpu *v, uint32_t bits)
+{
+    __atomic_fetch_or(&v->work, bits, __ATOMIC_SEQ_CST);
+}
 
 /*
  * The only way back to a guest: called by the entry code with interrupts off after everything else.
