@@ -1,0 +1,112 @@
+/*
+ * Granted frames in a PV guest's page tables (struct grant_pv_ops).
+ *
+ * An entry that maps a granted frame holds its own reference and, when writable, its own WRITABLE
+ * use, as any L1 entry does; the grant's handle holds another (grant/). So it does not matter how
+ * such an entry ends: by unmap, overwritten, or with its table; and unmap finds out by looking
+ * whether it is still there.
+ *
+ * Called under grant locks: nothing here gives way. The caller flushes TLBs.
+ */
+#include "grant/grant.h"
+#include "pv/pagetable.h"
+
+/* The L1 table and index that the guest means; GNTST_*. Reference and type held on success. */
+static int find_entry(uint64_t addr, bool is_entry, struct page **table, unsigned *index)
+{
+    if (!is_entry) {
+        int rc = pt_find_l1(current_vcpu(), addr, table, index);
+        return !rc ? GNTST_okay : rc == -XEN_EAGAIN ? GNTST_eagain : GNTST_bad_virt_addr;
+    }
+    mfn_t m = maddr_to_mfn(maddr(addr));
+    if (addr % sizeof(uint64_t) || !mfn_is_ram(m))
+        return GNTST_general_error;
+    struct page *page = mfn_to_page(m);
+    if (!page_get(page, current_domain()))
+        return GNTST_general_error;
+    int rc = page_get_type_fast(page, PAGE_L1);
+    if (rc) {
+        page_put(page);
+        return rc == -XEN_EAGAIN ? GNTST_eagain : GNTST_general_error;
+    }
+    *table = page;
+    *index = addr % PAGE_SIZE / sizeof(uint64_t);
+    return GNTST_okay;
+}
+
+/* Puts @new, whose uses are held, in the place of whatever is there. */
+static void replace_entry(struct page *table, unsigned index, uint64_t new)
+{
+    uint64_t old = __atomic_exchange_n(pt_entry(table, index), new, __ATOMIC_ACQ_REL);
+    pt_l1_put(old);
+}
+
+static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
+{
+    struct page *table, *page = mfn_to_page(frame);
+    unsigned index;
+    bool writable = !(flags & GNTMAP_readonly);
+    if (!mfn_is_ram(frame) || !page_get_any(page))
+        return GNTST_general_error;
+    if (writable && page_get_type_fast(page, PAGE_WRITABLE)) {
+        page_put(page);
+        return GNTST_general_error;
+    }
+    if (writable && page->owner != current_domain())
+        page_type_mark_foreign(page);
+
+    /* Bits that the guest wants in the entry's available ones (GNTMAP_guest_avail_mask). */
+    uint64_t avail = (uint64_t)(flags >> _GNTMAP_guest_avail0) << 9 & PTE_AVAIL;
+    uint64_t entry =
+        mfn_to_maddr(frame).a | PTE_P | PTE_U | PTE_A | PTE_D | avail | (writable ? PTE_RW : 0);
+    int rc = find_entry(addr, flags & GNTMAP_contains_pte, &table, &index);
+    if (rc != GNTST_okay) {
+        pt_l1_put(entry);
+        return rc;
+    }
+    replace_entry(table, index, entry);
+    page_put_and_type(table);
+    return GNTST_okay;
+}
+
+/* What goes where the grant was: nothing, or the mapping that is now at @addr (moved from there).
+ */
+static int take_replacement(uint64_t addr, bool is_entry, uint64_t *entry)
+{
+    struct page *table;
+    unsigned index;
+    *entry = 0;
+    if (!addr)
+        return GNTST_okay;
+    int rc = find_entry(addr, is_entry, &table, &index);
+    if (rc != GNTST_okay)
+        return rc;
+    *entry = __atomic_exchange_n(pt_entry(table, index), 0, __ATOMIC_ACQ_REL);
+    page_put_and_type(table);
+    return GNTST_okay;
+}
+
+static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace_addr)
+{
+    struct page *table;
+    unsigned index;
+    bool is_entry = flags & GNTMAP_contains_pte;
+    int rc = find_entry(addr, is_entry, &table, &index);
+    if (rc != GNTST_okay)
+        return rc;
+
+    uint64_t *p = pt_entry(table, index), old = READ_ONCE(*p), entry = 0;
+    if ((old & PTE_P) && mfn_equal(pte_mfn(old), frame))
+        rc = take_replacement(replace_addr, is_entry, &entry);
+    else
+        rc = GNTST_general_error;
+    if (rc == GNTST_okay)
+        replace_entry(table, index, entry);
+    page_put_and_type(table);
+    return rc;
+}
+
+const struct grant_pv_ops pv_grant_ops = {
+    .map = grant_map,
+    .unmap = grant_unmap,
+};

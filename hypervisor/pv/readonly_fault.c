@@ -1,0 +1,162 @@
+/*
+ * Writable page tables: a guest's kernel writes to a page table that is mapped read-only, as if it
+ * were allowed, and we carry the write out by the rules of pv/pagetable.c. Only the instruction at
+ * fault is executed, and only its access to that one page may write.
+ */
+#include "emulate/emulate.h"
+#include "pv/pagetable.h"
+
+struct write_fault {
+    uint64_t page_va;   /* of the page at fault */
+    struct page *table; /* its frame, a page table in use: reference and type held */
+};
+
+static enum emulate_result fetch(struct emulate_ctx *ctx, uint64_t addr, void *buf, unsigned n,
+                                 unsigned *got)
+{
+    unsigned in_page = min((uint64_t)n, PAGE_SIZE - addr % PAGE_SIZE);
+    if (copy_from_guest(buf, guest_ptr(addr), in_page))
+        return EMULATE_UNHANDLED;
+    *got = in_page;
+    if (in_page < n &&
+        !copy_from_guest((char *)buf + in_page, guest_ptr(addr + in_page), n - in_page))
+        *got = n;
+    return EMULATE_OK;
+}
+
+static enum emulate_result read_memory(struct emulate_ctx *ctx, uint64_t addr, void *buf,
+                                       unsigned n)
+{
+    return copy_from_guest(buf, guest_ptr(addr), n) ? EMULATE_UNHANDLED : EMULATE_OK;
+}
+
+/* The entry that [addr, addr + n) lies in; false: not in the page at fault or not in one entry. */
+static bool entry_of(const struct write_fault *f, uint64_t addr, unsigned n, unsigned *index,
+                     unsigned *shift)
+{
+    unsigned in_entry = addr % sizeof(uint64_t);
+    if ((addr & PAGE_MASK) != f->page_va || n > sizeof(uint64_t) - in_entry)
+        return false;
+    *index = addr % PAGE_SIZE / sizeof(uint64_t);
+    *shift = in_entry * 8;
+    return true;
+}
+
+static uint64_t bytes_mask(unsigned n)
+{
+    return n >= sizeof(uint64_t) ? ~0UL : (1UL << (8 * n)) - 1;
+}
+
+static uint64_t merge(uint64_t old, uint64_t value, unsigned n, unsigned shift)
+{
+    uint64_t mask = bytes_mask(n) << shift;
+    return (old & ~mask) | (value << shift & mask);
+}
+
+static enum emulate_result write_memory(struct emulate_ctx *ctx, uint64_t addr, const void *buf,
+                                        unsigned n)
+{
+    struct write_fault *f = ctx->data;
+    unsigned index, shift;
+    uint64_t value = 0;
+    if (!entry_of(f, addr, n, &index, &shift))
+        return EMULATE_UNHANDLED;
+    __builtin_memcpy(&value, buf, n);
+
+    int rc;
+    do {
+        uint64_t old = READ_ONCE(*pt_entry(f->table, index));
+        bool whole = n == sizeof(uint64_t);
+        rc = pt_write(f->table, index, merge(old, value, n, shift), f->table->owner, false,
+                      whole ? NULL : &old);
+    } while (rc == -XEN_EAGAIN);
+    return rc ? EMULATE_UNHANDLED : EMULATE_OK;
+}
+
+static enum emulate_result cmpxchg_memory(struct emulate_ctx *ctx, uint64_t addr, void *expected,
+                                          const void *desired, unsigned n)
+{
+    struct write_fault *f = ctx->data;
+    unsigned index, shift;
+    uint64_t want = 0, value = 0;
+    if (!entry_of(f, addr, n, &index, &shift))
+        return EMULATE_UNHANDLED;
+    __builtin_memcpy(&want, expected, n);
+    __builtin_memcpy(&value, desired, n);
+
+    for (;;) {
+        uint64_t old = READ_ONCE(*pt_entry(f->table, index));
+        uint64_t seen = old >> shift & bytes_mask(n);
+        if (seen != want) {
+            __builtin_memcpy(expected, &seen, n);
+            return EMULATE_OK;
+        }
+        int rc =
+            pt_write(f->table, index, merge(old, value, n, shift), f->table->owner, false, &old);
+        if (!rc)
+            return EMULATE_OK;
+        if (rc != -XEN_EAGAIN)
+            return EMULATE_UNHANDLED;
+    }
+}
+
+static enum emulate_result seg_base(struct emulate_ctx *ctx, enum emulate_seg seg, uint64_t *base)
+{
+    *base = seg == SEG_FS ? rdmsr(MSR_FS_BASE) : seg == SEG_GS ? rdmsr(MSR_GS_BASE) : 0;
+    return EMULATE_OK;
+}
+
+static const struct emulate_ops ops = {
+    .fetch = fetch,
+    .read = read_memory,
+    .write = write_memory,
+    .cmpxchg = cmpxchg_memory,
+    .seg_base = seg_base,
+};
+
+/* The frame that @va maps read-only, if it is one of the domain's page tables in use. */
+static struct page *table_mapped_at(struct vcpu *v, uint64_t va)
+{
+    struct page *l1;
+    unsigned index;
+    if (pv_pt_find_l1(v, va, &l1, &index))
+        return NULL;
+    uint64_t e = READ_ONCE(*pt_entry(l1, index));
+    page_put_and_type(l1);
+    if ((e & (PTE_P | PTE_RW)) != PTE_P || !mfn_is_ram(pte_mfn(e)))
+        return NULL;
+
+    struct page *page = mfn_to_page(pte_mfn(e));
+    if (!page_get(page, v->domain))
+        return NULL;
+    enum page_type type = page_type(page);
+    if (type >= PAGE_L1 && type <= PAGE_L4 && !page_get_type_fast(page, type))
+        return page;
+    page_put(page);
+    return NULL;
+}
+
+bool pv_emulate_pt_write(struct cpu_user_regs *regs, uint64_t va)
+{
+    struct vcpu *v = current_vcpu();
+    if (!v->pv->kernel_mode)
+        return false; /* the tables looked at are the kernel's */
+    struct write_fault f = {
+        .page_va = va & PAGE_MASK,
+        .table = table_mapped_at(v, va),
+    };
+    if (!f.table)
+        return false;
+    struct emulate_ctx ctx = {
+        .ops = &ops,
+        .regs = regs,
+        .allow = EMULATE_MEMORY,
+        .data = &f,
+    };
+    enum emulate_result result = emulate_one(&ctx);
+    page_put_and_type(f.table);
+    if (result != EMULATE_OK && result != EMULATE_RETRY)
+        return false; /* the guest gets its page fault */
+    count(TRACE_pt_write_emulated);
+    return true;
+}
