@@ -34,11 +34,11 @@ struct bootinfo {
     unsigned modules;
     struct boot_module module[BOOT_MAX_MODULES];
     char module_cmdline[BOOT_MAX_MODULES][2048];
-    maddr_t rsdp;           /* 0 when the loader did not say: search low memory */
+    maddr_t rsdp;             /* 0 when the loader did not say: search low memory */
     maddr_t efi_system_table; /* 0 on BIOS */
     maddr_t efi_memory_map;   /* copied; 0 when none */
     uint32_t efi_memory_map_size, efi_descriptor_size;
-    maddr_t framebuffer;    /* 0 when text mode */
+    maddr_t framebuffer; /* 0 when text mode */
 };
 
 extern struct bootinfo bootinfo;
@@ -51,28 +51,31 @@ void boot_start(uint32_t magic, uint32_t info) __noreturn;
 
 /* Command line (boot/cmdline.c): each option is a row of one table there. Values after parsing: */
 struct boot_options {
-    char console[64];              /* console=com1,vga */
-    char com1[64];                 /* com1=115200,8n1[,port[,irq]] */
+    char console[64]; /* console=com1,vga */
+    char com1[64];    /* com1=115200,8n1[,port[,irq]] */
     char com2[64];
-    uint64_t dom0_mem;             /* bytes; 0 = all that is free but a reserve */
-    uint64_t dom0_mem_min;         /* bytes; too little memory when less is free */
-    uint64_t dom0_mem_max;         /* bytes; 0 = as dom0_mem */
-    uint64_t mem;                  /* mem=: ignore RAM above; 0 = no limit */
-    unsigned dom0_max_vcpus;       /* 0 = as many as CPUs */
-    unsigned maxcpus;              /* 0 = all */
-    int loglvl, guest_loglvl;      /* highest enum log_level shown; -1 = none */
-    uint64_t conring_size;         /* bytes */
+    uint64_t dom0_mem;        /* bytes; 0 = all that is free but a reserve */
+    uint64_t dom0_mem_min;    /* bytes; too little memory when less is free */
+    uint64_t dom0_mem_max;    /* bytes; 0 = as dom0_mem */
+    uint64_t mem;             /* mem=: ignore RAM above; 0 = no limit */
+    unsigned dom0_max_vcpus;  /* 0 = as many as CPUs */
+    unsigned maxcpus;         /* 0 = all */
+    int loglvl, guest_loglvl; /* highest enum log_level shown; -1 = none */
+    uint64_t conring_size;    /* bytes */
     bool noreboot;
     bool sync_console;
     bool no_smep, no_smap, no_x2apic;
     bool watchdog;
-    char clocksource[16];          /* "", "hpet", "acpi", "pit", "tsc" */
+    char clocksource[16]; /* "", "hpet", "acpi", "pit", "tsc" */
 };
 
 extern struct boot_options boot_options;
 
 /* Unknown or malformed options are reported by name, then ignored. */
 void cmdline_parse(const char *cmdline);
+
+/* Logs loader, command line, memory map and modules. */
+void bootinfo_report(void);
 
 /* Starts the other CPUs (INIT-SIPI-SIPI through a trampoline below 1 MiB). boot/smp.c */
 void smp_start_cpus(void);

@@ -218,8 +218,25 @@ static bool wanted(const char *name)
     return false;
 }
 
+static __init void report_unknown_names(void)
+{
+    static const char *const known[] = {"com1", "com2", "vga", "none"};
+    for (const char *p = boot_options.console; *p;) {
+        size_t n = 0;
+        bool found = false;
+        while (p[n] && p[n] != ',')
+            n++;
+        for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+            found |= strlen(known[i]) == n && !strncmp(known[i], p, n);
+        if (!found)
+            log_warn("console=%s: there is no such device at \"%s\"", boot_options.console, p);
+        p += n + (p[n] == ',');
+    }
+}
+
 __init void console_init_early(void)
 {
+    report_unknown_names();
     if (wanted("com1"))
         serial.on = uart_init("com1", boot_options.com1, 0x3f8, 4);
     else if (wanted("com2"))
