@@ -122,6 +122,8 @@ static void bounce_failsafe(struct vcpu *v, const uint16_t segs[4])
 void pv_bad_return(struct cpu_user_regs *regs, unsigned vector, uint32_t error_code)
 {
     uint16_t segs[4];
+    if (pv_ldt_map_selector(current_vcpu(), error_code))
+        return; /* and try again */
     pv_segregs_read(segs);
     bounce_failsafe(current_vcpu(), segs);
 }

@@ -12,8 +12,8 @@
 /* What must be taken before the vCPU is touched. */
 struct held {
     mfn_t l4, user_l4;
-    mfn_t gdt[16], ldt[16];
-    unsigned gdt_pages, ldt_pages;
+    mfn_t gdt[16];
+    unsigned gdt_pages;
 };
 
 #define VGCF_KNOWN                                                                                 \
@@ -36,7 +36,7 @@ static int check(const struct vcpu_guest_context *c)
     for (unsigned i = 0; i < 256; i++)
         if (c->trap_ctxt[i].address && pv_trap_set(&ignored, &c->trap_ctxt[i]))
             return -XEN_EINVAL;
-    if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY || c->ldt_ents > 8192)
+    if (c->gdt_ents > FIRST_RESERVED_GDT_ENTRY || pv_ldt_check(c->ldt_base, c->ldt_ents))
         return -XEN_EINVAL;
     if (!is_canonical(c->fs_base) || !is_canonical(c->gs_base_kernel) ||
         !is_canonical(c->gs_base_user))
@@ -67,7 +67,6 @@ static int take(struct domain *d, const struct vcpu_guest_context *c, struct hel
 {
     h->l4 = h->user_l4 = MFN_NONE;
     h->gdt_pages = pv_descriptor_pages(c->gdt_ents);
-    h->ldt_pages = pv_descriptor_pages(c->ldt_ents);
 
     int rc = get_l4(d, c->ctrlreg[3], &h->l4);
     if (rc)
@@ -81,13 +80,8 @@ static int take(struct domain *d, const struct vcpu_guest_context *c, struct hel
     rc = pv_descriptor_frames_get(d, c->gdt_frames, h->gdt_pages, h->gdt);
     if (rc)
         goto put_user;
-    rc = pv_ldt_frames_get(d, h->l4, c->ldt_base, c->ldt_ents, h->ldt);
-    if (rc)
-        goto put_gdt;
     return 0;
 
-put_gdt:
-    pv_descriptor_frames_put(h->gdt, h->gdt_pages);
 put_user:
     put_l4(h->user_l4);
 put_kernel:
@@ -183,10 +177,10 @@ int pv_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     set_fpu(v, c);
     set_pv(v, c);
     pv_gdt_install(v, h.gdt, c->gdt_ents);
-    pv_ldt_install(v, h.ldt, c->ldt_base, c->ldt_ents);
     mfn_t old = v->pv->guest_l4, old_user = v->pv->user_l4;
     v->pv->guest_l4 = h.l4;
     v->pv->user_l4 = h.user_l4;
+    (void)!pv_set_ldt(v, c->ldt_base, c->ldt_ents); /* checked before; its pages as they are */
     v->domain->vm_assist |= c->vm_assist & PV_VM_ASSIST;
     put_l4(old);
     put_l4(old_user);

@@ -14,7 +14,7 @@
 
 static int check_dr7(uint64_t value)
 {
-    if (value >> 32)
+    if (value >> 32 || (value & DR7_GD))
         return -XEN_EINVAL;
     for (unsigned i = 0; i < 4; i++) {
         bool enabled = value >> (2 * i) & 3;
@@ -82,7 +82,7 @@ int pv_debugreg_set(struct vcpu *v, unsigned reg, uint64_t value)
     if (reg == 6)
         value = DR6_DEFAULT | (value & DR6_REPORTED);
     if (reg == 7)
-        value = DR7_DEFAULT | (value & DR7_WRITABLE & ~DR7_GD);
+        value = DR7_DEFAULT | (value & DR7_WRITABLE);
     if (v == current_vcpu())
         pv_debugregs_unload(v);
     v->pv->debugreg[reg] = value;

@@ -39,7 +39,7 @@ static int pv_domain_relinquish(struct domain *d)
         if (!v || !v->pv)
             continue;
         pv_destroy_gdt(v);
-        pv_ldt_install(v, NULL, 0, 0);
+        (void)!pv_set_ldt(v, 0, 0); /* none: nothing to refuse */
         pv_drop_l4(v);
     }
     return pv_relinquish_memory(d);

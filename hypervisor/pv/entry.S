@@ -4,27 +4,15 @@
  * matter clear (SFMASK). Here the rest of struct cpu_user_regs (cpu/cpu.h) is pushed, and C takes
  * over. What pv_syscall() returns with is final: guest_return restores it.
  */
+#include "cpu/entry.h"
+
     .text
     .globl pv_entry_syscall
     .hidden pv_entry_syscall
     .type pv_entry_syscall, @function
 pv_entry_syscall:
     push $0                 /* error_code, entry_vector: no exception */
-    push %rdi
-    push %rsi
-    push %rdx
-    push %rcx
-    push %rax
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    SAVE_GPRS
     mov %rsp, %rdi
     xor %ebp, %ebp          /* frame pointers end here */
     sub $8, %rsp            /* &regs is 8 modulo 16 */

@@ -57,12 +57,13 @@ void pv_segment_init(void);
 int __must_check pv_descriptor_frames_get(struct domain *d, const uint64_t *frames, unsigned n,
                                           mfn_t *out);
 void pv_descriptor_frames_put(const mfn_t *frames, unsigned n);
-/* The frames below @base in the tables of @l4, referenced; for LDTs. */
-int __must_check pv_ldt_frames_get(struct domain *d, mfn_t l4, uint64_t base, unsigned entries,
-                                   mfn_t *out);
-/* Puts referenced frames in place of the old ones, whose references it drops. */
+/* Puts referenced frames in place of the old GDT, whose references it drops. */
 void pv_gdt_install(struct vcpu *v, const mfn_t *frames, unsigned entries);
-void pv_ldt_install(struct vcpu *v, const mfn_t *frames, uint64_t base, unsigned entries);
+int __must_check pv_ldt_check(uint64_t base, uint64_t entries);
+/* Takes a page of the LDT into the window; false: nothing has changed. May take long. */
+bool pv_ldt_map(struct vcpu *v, unsigned page);
+/* The same for the page that a selector's error code is about. */
+bool pv_ldt_map_selector(struct vcpu *v, uint16_t error_code);
 static inline unsigned pv_descriptor_pages(unsigned entries)
 {
     return (entries + 511) / 512;

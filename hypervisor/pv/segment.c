@@ -20,8 +20,10 @@
 
 #define WINDOW_ENTRIES   32 /* per vCPU */
 #define LDT_FIRST        16 /* its first LDT page in the window */
+#define LDT_PAGES        16
 #define VCPUS_PER_TABLE  (512 / WINDOW_ENTRIES)
 #define WINDOW_GDT_PAGES FIRST_RESERVED_GDT_PAGE
+#define SELECTOR_LDT     4 /* table indicator of a selector */
 
 static mfn_t zero_frame __ro_after_init;
 
@@ -36,6 +38,12 @@ void pv_segment_init(void)
     if (!zero)
         panic("no memory for the empty descriptor page");
     zero_frame = virt_to_mfn(zero);
+}
+
+/* Writable for the CPU alone, which sets accessed bits. */
+static uint64_t frame_entry(mfn_t m)
+{
+    return window_entry(m, PTE_RW | PTE_D);
 }
 
 /* --- the window --- */
@@ -88,8 +96,11 @@ int pv_perdomain_vcpu(struct vcpu *v)
         perdomain_l2(pd)[table] = virt_to_maddr(l1).a | PTE_P | PTE_RW | PTE_A | PTE_D;
     }
     v->pv->gdt_ldt_l1 = pd->perdomain_l1[table] + v->id % VCPUS_PER_TABLE * WINDOW_ENTRIES;
-    for (unsigned i = 0; i < WINDOW_GDT_PAGES; i++)
-        v->pv->gdt_ldt_l1[i] = window_entry(zero_frame, 0);
+    for (unsigned i = 0; i < WINDOW_ENTRIES; i++)
+        if (i < WINDOW_GDT_PAGES || i >= LDT_FIRST)
+            v->pv->gdt_ldt_l1[i] = window_entry(zero_frame, 0);
+    for (unsigned i = 0; i < LDT_PAGES; i++)
+        v->pv->gdt_frames[i] = v->pv->ldt_frames[i] = MFN_NONE;
     return 0;
 }
 
@@ -103,13 +114,10 @@ static void window_changed(struct vcpu *v)
 int pv_descriptor_frames_get(struct domain *d, const uint64_t *frames, unsigned n, mfn_t *out)
 {
     for (unsigned i = 0; i < n; i++) {
-        int rc = -XEN_EINVAL;
         out[i] = mfn(frames[i]);
-        if (mfn_is_ram(out[i]))
-            rc = page_get_and_type(mfn_to_page(out[i]), d, PAGE_SEGDESC);
-        if (rc) {
+        if (!mfn_is_ram(out[i]) || page_get_and_type(mfn_to_page(out[i]), d, PAGE_SEGDESC)) {
             pv_descriptor_frames_put(out, i);
-            return rc;
+            return -XEN_EINVAL;
         }
     }
     return 0;
@@ -118,50 +126,25 @@ int pv_descriptor_frames_get(struct domain *d, const uint64_t *frames, unsigned 
 void pv_descriptor_frames_put(const mfn_t *frames, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        page_put_and_type(mfn_to_page(frames[i]));
-}
-
-int pv_ldt_frames_get(struct domain *d, mfn_t l4, uint64_t base, unsigned entries, mfn_t *out)
-{
-    unsigned n = pv_descriptor_pages(entries);
-    uint64_t frames[16];
-    if (entries > 8192 || (entries && base % PAGE_SIZE))
-        return -XEN_EINVAL;
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t va = base + i * PAGE_SIZE;
-        uint64_t entry = is_guest_addr(va) ? pv_walk(l4, va, NULL) : 0;
-        if (!entry)
-            return -XEN_EINVAL;
-        frames[i] = pte_mfn(entry).n;
-    }
-    return pv_descriptor_frames_get(d, frames, n, out);
-}
-
-static unsigned replace(uint64_t *window, unsigned pages, mfn_t *held, unsigned held_n,
-                        const mfn_t *frames, unsigned n, uint64_t empty, mfn_t *old)
-{
-    for (unsigned i = 0; i < held_n; i++)
-        old[i] = held[i];
-    for (unsigned i = 0; i < pages; i++) {
-        /* Writable for the CPU alone, which sets accessed bits. */
-        WRITE_ONCE(window[i], i < n ? window_entry(frames[i], PTE_RW | PTE_D) : empty);
-        held[i] = i < n ? frames[i] : MFN_NONE;
-    }
-    return held_n;
+        if (!mfn_equal(frames[i], MFN_NONE))
+            page_put_and_type(mfn_to_page(frames[i]));
 }
 
 void pv_gdt_install(struct vcpu *v, const mfn_t *frames, unsigned entries)
 {
     struct pv_vcpu *pv = v->pv;
-    mfn_t old[16];
-    unsigned n = replace(pv->gdt_ldt_l1, WINDOW_GDT_PAGES, pv->gdt_frames,
-                         pv_descriptor_pages(pv->gdt_entries), frames, pv_descriptor_pages(entries),
-                         window_entry(zero_frame, 0), old);
-    bool changed = entries || pv->gdt_entries;
+    unsigned n = pv_descriptor_pages(entries), held = pv_descriptor_pages(pv->gdt_entries);
+    mfn_t old[WINDOW_GDT_PAGES];
+    if (!n && !held)
+        return;
+    for (unsigned i = 0; i < WINDOW_GDT_PAGES; i++) {
+        old[i] = i < held ? pv->gdt_frames[i] : MFN_NONE;
+        pv->gdt_frames[i] = i < n ? frames[i] : MFN_NONE;
+        WRITE_ONCE(pv->gdt_ldt_l1[i], i < n ? frame_entry(frames[i]) : window_entry(zero_frame, 0));
+    }
     pv->gdt_entries = entries;
-    if (changed)
-        window_changed(v);
-    pv_descriptor_frames_put(old, n);
+    window_changed(v);
+    pv_descriptor_frames_put(old, held);
 }
 
 static void load_ldt(const struct vcpu *v)
@@ -179,21 +162,51 @@ static void load_ldt(const struct vcpu *v)
     __asm__ volatile("lldt %0" ::"r"(sel) : "memory");
 }
 
-void pv_ldt_install(struct vcpu *v, const mfn_t *frames, uint64_t base, unsigned entries)
+bool pv_ldt_map(struct vcpu *v, unsigned page)
 {
     struct pv_vcpu *pv = v->pv;
-    mfn_t old[16];
-    unsigned n =
-        replace(pv->gdt_ldt_l1 + LDT_FIRST, 16, pv->ldt_frames,
-                pv_descriptor_pages(pv->ldt_entries), frames, pv_descriptor_pages(entries), 0, old);
-    bool changed = entries || pv->ldt_entries;
-    pv->ldt_entries = entries;
-    pv->ldt_base = entries ? base : 0;
-    if (changed && v == current_vcpu())
-        load_ldt(v);
-    if (changed)
+    uint64_t va = pv->ldt_base + page * PAGE_SIZE;
+    if (page >= pv_descriptor_pages(pv->ldt_entries) || !mfn_equal(pv->ldt_frames[page], MFN_NONE))
+        return false;
+    uint64_t frame = pte_mfn(pv_walk(pv->guest_l4, va, NULL)).n;
+    mfn_t held;
+    if (!frame || pv_descriptor_frames_get(v->domain, &frame, 1, &held))
+        return false;
+    pv->ldt_frames[page] = held;
+    WRITE_ONCE(pv->gdt_ldt_l1[LDT_FIRST + page], frame_entry(held));
+    window_changed(v);
+    return true;
+}
+
+bool pv_ldt_map_selector(struct vcpu *v, uint16_t error_code)
+{
+    return (error_code & SELECTOR_LDT) && pv_ldt_map(v, error_code / 8 / 512);
+}
+
+static void ldt_drop(struct vcpu *v)
+{
+    struct pv_vcpu *pv = v->pv;
+    mfn_t old[LDT_PAGES];
+    bool any = false;
+    for (unsigned i = 0; i < LDT_PAGES; i++) {
+        old[i] = i < pv_descriptor_pages(pv->ldt_entries) ? pv->ldt_frames[i] : MFN_NONE;
+        any |= !mfn_equal(old[i], MFN_NONE);
+        pv->ldt_frames[i] = MFN_NONE;
+        WRITE_ONCE(pv->gdt_ldt_l1[LDT_FIRST + i], window_entry(zero_frame, 0));
+    }
+    pv->ldt_entries = 0;
+    if (any)
         window_changed(v);
-    pv_descriptor_frames_put(old, n);
+    pv_descriptor_frames_put(old, LDT_PAGES);
+}
+
+int pv_ldt_check(uint64_t base, uint64_t entries)
+{
+    if (entries > 8192)
+        return -XEN_EINVAL;
+    if (entries && (base % PAGE_SIZE || !is_guest_addr(base) || !is_guest_addr(base + 0xffff)))
+        return -XEN_EINVAL;
+    return 0;
 }
 
 int pv_set_gdt(struct vcpu *v, const uint64_t *frames, unsigned entries)
@@ -214,11 +227,18 @@ void pv_destroy_gdt(struct vcpu *v)
 
 int pv_set_ldt(struct vcpu *v, uint64_t base, unsigned entries)
 {
-    mfn_t held[16];
-    int rc = pv_ldt_frames_get(v->domain, v->pv->guest_l4, base, entries, held);
-    if (!rc)
-        pv_ldt_install(v, held, base, entries);
-    return rc;
+    int rc = pv_ldt_check(base, entries);
+    if (rc)
+        return rc;
+    if (v->pv->ldt_entries)
+        ldt_drop(v);
+    v->pv->ldt_base = entries ? base : 0;
+    v->pv->ldt_entries = entries;
+    for (unsigned i = 0; i < pv_descriptor_pages(entries); i++)
+        pv_ldt_map(v, i); /* what cannot be mapped yet may be when it is used */
+    if (v == current_vcpu())
+        load_ldt(v);
+    return 0;
 }
 
 /* --- switching --- */

@@ -67,10 +67,7 @@ void pv_write_gs_shadow(uint64_t base)
         uint8_t loaded = 0;                                                                        \
         __asm__ volatile("1: movl %1, %%" #reg "\n"                                                \
                          "   movb $1, %0\n"                                                        \
-                         "2:\n"                                                                    \
-                         ".pushsection .extable, \"a\"\n"                                          \
-                         ".quad 1b, 2b\n"                                                          \
-                         ".popsection\n"                                                           \
+                         "2:\n" EXTABLE("1b", "2b")                                                \
                          : "+q"(loaded)                                                            \
                          : "r"((uint32_t)(sel)));                                                  \
         if (unlikely(!loaded))                                                                     \
@@ -117,6 +114,7 @@ void pv_segregs_load(struct vcpu *v)
     ok &= LOAD_SELECTOR(gs, pv->gs);
     if (unlikely(!ok)) {
         pv->failsafe_pending = true;
+        vcpu_add_work(v, VCPU_WORK_DELIVER);
         pv->failsafe_segs[0] = pv->ds;
         pv->failsafe_segs[1] = pv->es;
         pv->failsafe_segs[2] = pv->fs;

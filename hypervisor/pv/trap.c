@@ -4,11 +4,10 @@
  * bounced to its trap table; a few are about what ring 3 could not do by itself:
  *
  *   #PF  a write to a page-table page mapped read-only (pv/readonly_fault.c)
- *   #GP  a privileged instruction of the kernel (pv/privileged.c), or a software interrupt, whose
- *        gates in our IDT ring 3 may not use
- *   #UD  the forced emulation prefix in front of CPUID (XEN_EMULATE_PREFIX, xen/arch-x86/xen.h)
- *   #NM  CR0.TS as the guest set it by fpu_taskswitch
- *   #DB  DR6 has to be the vCPU's
+ *   #GP  a privileged instruction of the kernel (pv/privileged.c), a software interrupt, whose
+ * gates in our IDT ring 3 may not use, or a selector into an LDT page not taken yet #UD  the forced
+ * emulation prefix in front of CPUID (XEN_EMULATE_PREFIX, xen/arch-x86/xen.h) #NM  CR0.TS as the
+ * guest set it by fpu_taskswitch #DB  DR6 has to be the vCPU's
  */
 #include "hypercall/table.h"
 #include "lib/string.h"
@@ -125,7 +124,7 @@ static void general_protection(struct vcpu *v, struct cpu_user_regs *regs)
             pv_inject(v, X86_GP, 0);
     } else if ((error & ERROR_TABLE) == 2) {
         software_interrupt(v, regs);
-    } else {
+    } else if (!pv_ldt_map_selector(v, error)) {
         pv_inject(v, X86_GP, error);
     }
 }
