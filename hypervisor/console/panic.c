@@ -56,8 +56,8 @@ void panic_body(const char *fmt, ...)
     __asm__ volatile("mov %%cs, %0\n\tmov %%ss, %1" : "=r"(cs), "=r"(ss));
     panic_regs.cs = cs;
     panic_regs.ss = ss;
-    panic_regs.rip = from;
-    panic_regs.rsp += 8; /* as after the return that does not happen */
+    panic_regs.rip = from - 5; /* the call itself, which may be its function's last */
+    panic_regs.rsp += 8;       /* as after the return that does not happen */
     log_error("----");
     log_error("PANIC on CPU %u: %s", self - 1, message);
     regs_dump(&panic_regs);
