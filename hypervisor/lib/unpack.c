@@ -5,7 +5,7 @@
  * buffer of that size is taken from the arena, and each library decodes in one call into it.
  *
  * The libraries' declarations are repeated here because their headers drag in a C library's; the
- * unit test compares them with the real ones.
+ * unit test runs them against the real ones.
  */
 #include "lib/unpack.h"
 #include "lib/libc_glue.h"
