@@ -51,10 +51,15 @@ void check_free(uint64_t want, const char *file, int line)
     uint64_t got = 0;
 
     for (int i = 0; i < 200; i++) {
+        uint16_t d;
+
         got = free_pages();
         if (got == want)
             break;
         nap(10000000);
+        /* Stock defers some of it until something else happens. */
+        if (!is_trilby() && i % 50 == 49 && create_with(plain_config(), 0, &d) == 0)
+            destroy(d);
     }
     check_equal((long)got, (long)want, "free pages, to the page", file, line);
 }
@@ -209,12 +214,19 @@ static void foreign(void)
 
 static void many(void)
 {
-    uint64_t before = free_pages();
+    uint64_t before;
     uint16_t ids[16];
     static struct xen_domctl_getdomaininfo list[32];
     unsigned n = 0;
 
     section("many at once, and the list of all");
+    /* Twice: caches may keep what the first round made them grow to. */
+    for (unsigned i = 0; i < 16; i++)
+        create_with(plain_config(), 0, &ids[i]);
+    for (unsigned i = 0; i < 16; i++)
+        destroy(ids[i]);
+    nap(1000000000);
+    before = free_pages();
     for (unsigned i = 0; i < 16; i++)
         n += create_with(plain_config(), 0, &ids[i]) == 0;
     CHECK_EQ(n, 16);
@@ -234,7 +246,8 @@ static void many(void)
     CHECK_EQ(list[0].domain, ids[8]);
     for (unsigned i = 0; i < 16; i++)
         CHECK_EQ(destroy(ids[i]), 0);
-    check_free(before, __FILE__, __LINE__);
+    if (is_trilby()) /* stock defers some of it, see below */
+        check_free(before, __FILE__, __LINE__);
     /* And over and over: nothing is lost on the way. */
     for (unsigned i = 0; i < 100; i++) {
         xen_pfn_t page = 0;
@@ -389,6 +402,7 @@ static void claims(void)
 {
     struct xen_memory_reservation r = {.nr_extents = 100};
     struct xen_domctl_getdomaininfo info;
+    uint64_t before = free_pages();
     uint16_t d;
 
     section("claims");
@@ -415,6 +429,28 @@ static void claims(void)
     r.nr_extents = ~0UL;
     CHECK_REFUSED(HC(memory_op, XENMEM_claim_pages, &r));
     CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+}
+
+/* A port of a domain that has no vCPU yet. Stock Xen 4.17.7 panics here; only domain 0 can ask. */
+static void early_event(void)
+{
+    struct evtchn_alloc_unbound au = {.remote_dom = 0};
+    struct evtchn_bind_interdomain bi = {.local_port = 0};
+    uint16_t d;
+
+    if (!is_trilby())
+        return;
+    section("an event for a domain without vCPUs");
+    CHECK_EQ(create_with(plain_config(), 0, &d), 0);
+    au.dom = bi.remote_dom = d;
+    if (HC(event_channel_op, EVTCHNOP_alloc_unbound, &au) == 0) {
+        bi.remote_port = au.port;
+        HC(event_channel_op, EVTCHNOP_bind_interdomain, &bi);
+        HC(event_channel_op, EVTCHNOP_send, &(struct evtchn_send){bi.local_port});
+        HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){bi.local_port});
+    }
+    CHECK_EQ(destroy(d), 0);
 }
 
 void test_main(void)
@@ -427,5 +463,6 @@ void test_main(void)
     refusals();
     system_calls();
     claims();
+    early_event();
     children();
 }
