@@ -117,6 +117,7 @@ static inline void count(enum trace_counter c)
     this_cpu()->counters[c]++;
 }
 
+extern struct cpu boot_cpu;        /* CPU 0: what the boot stack's stack_top.cpu must point to */
 extern struct cpu *cpus[MAX_CPUS]; /* NULL: no such CPU */
 extern unsigned cpus_present;      /* numbers 0..cpus_present-1 are in use */
 
@@ -160,10 +161,20 @@ extern void (*cpu_guest_exception)(struct cpu_user_regs *regs);
 void *fpu_alloc(void);                /* zeroed initial state, cpu_features.xsave_size; NULL */
 void fpu_free(void *area);
 void fpu_save(void *area);
+/* The 512 bytes of FXSAVE64 in and out of an area that is not loaded (vcpu_guest_context). What is
+ * not valid there (reserved MXCSR bits) is dropped; other components become initial. */
+void fpu_set_legacy(void *area, const void *fxsave);
+void fpu_get_legacy(const void *area, void *fxsave);
+/* XCR0 of the running vCPU (an emulated XSETBV); the caller has checked it against xcr0_mask. */
+void fpu_set_xcr0(uint64_t xcr0);
 void fpu_restore(const void *area, uint64_t xcr0);
 
 /* IPIs and TLB (cpu/ipi.c, cpu/tlb.c). All may be called with locks held. */
 void ipi_send(unsigned cpu, uint8_t vector); /* through the hook that irq/lapic.c sets */
+extern void (*ipi_hook)(uint32_t apic_id, uint8_t vector); /* vector X86_NMI: as an NMI */
+void ipi_answer(void); /* VECTOR_CALL */
+void tlb_answer(void); /* VECTOR_TLB */
+/* Runs @fn on each CPU of @mask, in interrupt context or inside a wait loop: it takes no lock. */
 void ipi_call(const struct cpu_mask *mask, void (*fn)(void *), void *arg, bool wait);
 void ipi_stop_others(void); /* panic, reboot */
 void spin_poll(void);       /* answers flush requests; part of every wait loop */

@@ -86,12 +86,6 @@ WEAK void tlb_flush_page_mask(const struct cpu_mask *mask, uint64_t va)
     fake_tlb_mask = *mask;
 }
 
-WEAK void tlb_flush_global_mask(const struct cpu_mask *mask)
-{
-    fake_tlb_flushes++;
-    fake_tlb_mask = *mask;
-}
-
 WEAK void tlb_flush_local(void)
 {
     fake_tlb_flushes++;

@@ -1,0 +1,140 @@
+/*
+ * TLB flushes across CPUs, and the flush clock.
+ *
+ * A request is a ticket: the requester says which page (or that everything) is meant in the
+ * target's `wanted` word, raises the target's tlb_requested and sends VECTOR_TLB; the target reads
+ * tlb_requested, takes the word, flushes and stores what it had read in tlb_done. A flush that
+ * begins after the word was taken covers it, so requests that meet are served by one flush. While
+ * earlier tickets are outstanding the interrupt is on its way and no second one is sent: either the
+ * target sees the new ticket after storing tlb_done, or the requester sees that store.
+ *
+ * Flush clock: a full flush takes the next tick before it begins. A page that goes out of use at
+ * stamp s cannot be in the TLB of a CPU whose last full flush has a tick above s. Ticks have 64
+ * bits, stamps in struct page the low 32: a stamp is taken for the latest tick that ends so, which
+ * can only make it younger than it is.
+ *
+ * Nothing here takes a lock.
+ */
+#include "cpu/internal.h"
+#include "irq/irq.h"
+
+#define WANT_NOTHING 0UL
+#define WANT_ALL     1UL /* anything else is a page's address */
+
+static uint64_t wanted[MAX_CPUS];  /* [a] */
+static uint64_t flushed[MAX_CPUS]; /* [a] tick of the CPU's last full flush */
+static uint64_t flush_clock;       /* [a] the last tick given out */
+
+#ifdef HOST_TEST
+void hardware_flush(void);
+void hardware_flush_page(uint64_t va);
+#else
+static void hardware_flush(void)
+{
+    write_cr3(read_cr3());
+}
+static void hardware_flush_page(uint64_t va)
+{
+    invlpg(va);
+}
+#endif
+
+void tlb_flush_local(void)
+{
+    uint64_t tick = __atomic_add_fetch(&flush_clock, 1, __ATOMIC_SEQ_CST);
+    hardware_flush();
+    count(TRACE_tlb_flushes);
+    __atomic_store_n(&flushed[this_cpu()->id], tick, __ATOMIC_RELEASE);
+}
+
+uint32_t tlb_stamp(void)
+{
+    return (uint32_t)__atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);
+}
+
+void tlb_filter(struct cpu_mask *mask, uint32_t stamp)
+{
+    uint64_t now = __atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);
+    uint32_t age = (uint32_t)now - stamp;
+    unsigned i;
+    if (age > now) /* such a tick never was: nothing is known */
+        return;
+    for_each_cpu(i, mask)
+        if (__atomic_load_n(&flushed[i], __ATOMIC_ACQUIRE) > now - age)
+            bit_clear(mask->bits, i);
+}
+
+void tlb_answer(void)
+{
+    struct cpu *c = this_cpu();
+    uint64_t ticket;
+    while ((ticket = __atomic_load_n(&c->tlb_requested, __ATOMIC_SEQ_CST)) != c->tlb_done) {
+        uint64_t what = __atomic_exchange_n(&wanted[c->id], WANT_NOTHING, __ATOMIC_SEQ_CST);
+        if (what == WANT_ALL)
+            tlb_flush_local();
+        else if (what != WANT_NOTHING)
+            hardware_flush_page(what);
+        __atomic_store_n(&c->tlb_done, ticket, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void request(struct cpu *target, uint64_t what)
+{
+    uint64_t none = WANT_NOTHING;
+    if (what == WANT_ALL || (!__atomic_compare_exchange_n(&wanted[target->id], &none, what, false,
+                                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) &&
+                             none != what))
+        __atomic_store_n(&wanted[target->id], WANT_ALL, __ATOMIC_SEQ_CST);
+    uint64_t before = __atomic_fetch_add(&target->tlb_requested, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&target->tlb_done, __ATOMIC_SEQ_CST) == before)
+        ipi_send(target->id, VECTOR_TLB);
+}
+
+/* Waits for all that was requested of @cpu so far, which includes what we did. */
+static void wait_answered(unsigned cpu)
+{
+    struct cpu *c = cpus[cpu];
+    uint64_t ticket = __atomic_load_n(&c->tlb_requested, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&c->tlb_done, __ATOMIC_ACQUIRE) < ticket) {
+        if (!bit_test(cpus_online.bits, cpu)) /* stopped for a panic */
+            return;
+        spin_poll();
+        cpu_pause();
+    }
+}
+
+static void flush(const struct cpu_mask *mask, uint64_t what)
+{
+    unsigned self = this_cpu()->id, i;
+    bool any = false;
+    struct cpu_mask others;
+    for (i = 0; i < ARRAY_SIZE(others.bits); i++)
+        others.bits[i] = READ_ONCE(mask->bits[i]) & READ_ONCE(cpus_online.bits[i]);
+    bool here = bit_test(others.bits, self);
+    bit_clear(others.bits, self);
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the entries' new contents are out */
+    for_each_cpu(i, &others) {
+        request(cpus[i], what);
+        any = true;
+    }
+    if (here && what == WANT_ALL)
+        tlb_flush_local();
+    else if (here)
+        hardware_flush_page(what);
+    if (!any)
+        return;
+    count(TRACE_tlb_shootdowns);
+    for_each_cpu(i, &others)
+        wait_answered(i);
+}
+
+void tlb_flush_mask(const struct cpu_mask *mask)
+{
+    flush(mask, WANT_ALL);
+}
+
+void tlb_flush_page_mask(const struct cpu_mask *mask, uint64_t va)
+{
+    flush(mask, va & PAGE_MASK);
+}
