@@ -5,9 +5,11 @@
 #include "acpi/acpi.h"
 #include "boot/bootinfo.h"
 #include "console/console.h"
+#include "control/cpuid_policy.h"
 #include "cpu/cpu.h"
 #include "dom0/dom0.h"
 #include "domain/domain.h"
+#include "hypercall/guest_access.h"
 #include "irq/irq.h"
 #include "mm/mm.h"
 #include "pv/pv.h"
@@ -44,9 +46,13 @@ int main(void)
     pv_init();
     pv_init_cpu();
     smp_start_cpus(); /* each runs the per-CPU lines above */
+    time_compare_cpus();
+    time_start_checks();
 
     console_init(); /* input by interrupt, ring of its final size */
     trace_init();
+    guest_access_init(cpu_features.smap && !boot_options.no_smap);
+    cpuid_policy_init();
     dom0_build();             /* the modules are consumed */
     console_screen_release(); /* domain 0 drives the screen now */
     mm_init_late();           /* what is read-only from now on becomes so */
