@@ -12,8 +12,10 @@
 enum emulate_result {
     EMULATE_OK,        /* done; ctx->regs advanced */
     EMULATE_UNHANDLED, /* not an instruction we execute; nothing changed */
-    EMULATE_EXCEPTION, /* ctx->vector and ctx->error_code are to be injected; nothing changed */
-    EMULATE_RETRY,     /* an effect asks for the instruction to be run again (rep slices) */
+    EMULATE_EXCEPTION, /* ctx->vector and ctx->error_code are to be injected; nothing changed but
+                          what a REP had done before */
+    EMULATE_RETRY,     /* rip still names the instruction, which is to be run again: a REP with
+                          slices left, or an effect that asks for it */
 };
 
 enum emulate_seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
@@ -49,21 +51,32 @@ struct emulate_ops {
     enum emulate_result (*rdtsc)(struct emulate_ctx *, uint64_t *tsc, uint32_t *aux);
 };
 
-#define EMULATE_PRIVILEGED (1u << 0) /* I/O, CR, DR, MSR, CPUID, INVLPG, WBINVD, CLTS, XSETBV... */
-#define EMULATE_MEMORY     (1u << 1) /* moves and read-modify-write on memory */
+#define EMULATE_PRIVILEGED                                                                         \
+    (1u << 0)                    /* I/O, CR, DR, MSR, CPUID, INVLPG, WBINVD, CLTS, XSETBV...       \
+                                  */
+#define EMULATE_MEMORY (1u << 1) /* moves and read-modify-write on memory */
 
 struct emulate_ctx {
     const struct emulate_ops *ops;
     struct cpu_user_regs *regs;
-    unsigned allow;      /* EMULATE_*: classes of instruction that may be executed */
-    unsigned cpl;        /* privilege the guest believes it has */
-    void *data;          /* the caller's */
+    unsigned allow; /* EMULATE_*: classes of instruction that may be executed */
+    unsigned cpl;   /* privilege the guest believes it has */
+    void *data;     /* the caller's */
     /* out */
     uint8_t vector;
     uint32_t error_code;
     uint64_t fault_addr; /* for a #PF */
     unsigned length;     /* of the instruction, bytes */
 };
+
+/* For effects: asks for @vector to be injected. */
+static inline enum emulate_result emulate_raise(struct emulate_ctx *ctx, uint8_t vector,
+                                                uint32_t error_code)
+{
+    ctx->vector = vector;
+    ctx->error_code = error_code;
+    return EMULATE_EXCEPTION;
+}
 
 /* Decodes and executes one instruction at regs->rip (one bounded slice of a REP). */
 enum emulate_result emulate_one(struct emulate_ctx *ctx);

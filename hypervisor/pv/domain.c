@@ -128,6 +128,7 @@ static void pv_switch_in(struct vcpu *v)
         __asm__ volatile("clts"); /* the FPU's instructions would raise #NM */
     fpu_restore(v->fpu, v->xcr0);
     pv_cr_load(v);
+    pv_tsc_aux_load(v);
     pv_debugregs_load(v);
     cpu_set_entry_stack(v->stack);
 }

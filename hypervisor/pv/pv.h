@@ -38,6 +38,9 @@ struct pv_vcpu {
     uint64_t ctrl_cr0_ts, ctrl_cr4; /* TS as the guest set it; CR4 as it believes */
     uint64_t debugreg[8];
     unsigned iopl;                /* PHYSDEVOP_set_iopl: 0..3 */
+    uint64_t io_bitmap;           /* PHYSDEVOP_set_iobitmap: kernel address, a clear bit allows; */
+    unsigned io_bitmap_ports;     /* ports that it covers, 0 = none */
+    uint32_t tsc_aux;             /* MSR_TSC_AUX as the guest set it */
     unsigned gdt_entries;
     mfn_t gdt_frames[16];
     unsigned ldt_entries;
@@ -129,6 +132,9 @@ int __must_check pv_perdomain_vcpu(struct vcpu *v);
 void pv_inject(struct vcpu *v, unsigned vector, uint32_t error_code); /* bounces at once */
 void pv_inject_page_fault(struct vcpu *v, uint32_t error_code, uint64_t cr2);
 void pv_deliver_upcall(struct vcpu *v);
+
+/* PHYSDEVOP_set_iobitmap: one bit per port from 0; -XEN_EINVAL beyond 65536 ports. */
+int __must_check pv_set_iobitmap(struct vcpu *v, uint64_t bitmap, uint32_t ports);
 
 /* 128 entries of 32 bytes, the ABI hypercall page, into @page (4 KiB). */
 void pv_write_hypercall_page(void *page);
