@@ -110,33 +110,17 @@ static void set_registers(struct vcpu *v, const struct vcpu_guest_context *c)
     pv->kernel_mode = c->flags & VGCF_in_kernel;
 }
 
-/* FXSAVE image, the legacy part of an XSAVE area (APM vol. 2 section 11.5). */
-#define FXSAVE_SIZE    512
-#define FXSAVE_MXCSR   24
-#define MXCSR_DEFINED  0xffffu
-#define XSAVE_HEADER   64
-#define XSTATE_X87_SSE 3UL
-
+/* Without registers of its own a vCPU starts with those of FNINIT and reset. */
 static void set_fpu(struct vcpu *v, const struct vcpu_guest_context *c)
 {
-    uint8_t *area = v->fpu;
-    uint32_t mxcsr;
-    memset(area, 0, cpu_features.xsave_size);
-    if (c->flags & VGCF_i387_valid) {
-        memcpy(area, &c->fpu_ctxt, FXSAVE_SIZE);
-    } else {
-        uint16_t fcw = 0x37f;
-        uint32_t initial = 0x1f80;
-        memcpy(area, &fcw, sizeof(fcw));
-        memcpy(area + FXSAVE_MXCSR, &initial, sizeof(initial));
-    }
-    memcpy(&mxcsr, area + FXSAVE_MXCSR, sizeof(mxcsr));
-    mxcsr &= MXCSR_DEFINED; /* reserved bits would fault when it is loaded */
-    memcpy(area + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-    if (cpu_features.xsave) {
-        uint64_t present = XSTATE_X87_SSE;
-        memcpy(area + FXSAVE_SIZE, &present, sizeof(present));
-    }
+    struct {
+        uint16_t fcw;
+        uint8_t between[22];
+        uint32_t mxcsr;
+        uint8_t rest[484];
+    } initial = {.fcw = 0x37f, .mxcsr = 0x1f80}; /* FXSAVE (APM vol. 2 section 11.4.4) */
+    _Static_assert(sizeof(initial) == sizeof(c->fpu_ctxt), "an FXSAVE image");
+    fpu_set_legacy(v->fpu, c->flags & VGCF_i387_valid ? (const void *)&c->fpu_ctxt : &initial);
 }
 
 static void set_pv(struct vcpu *v, const struct vcpu_guest_context *c)
@@ -191,7 +175,7 @@ void pv_get_context(struct vcpu *v, struct vcpu_guest_context *c)
 {
     const struct pv_vcpu *pv = v->pv;
     memset(c, 0, sizeof(*c));
-    memcpy(&c->fpu_ctxt, v->fpu, FXSAVE_SIZE);
+    fpu_get_legacy(v->fpu, &c->fpu_ctxt);
     c->flags = VGCF_i387_valid | (pv->kernel_mode ? VGCF_in_kernel : 0) |
                (pv->failsafe_disables_events ? VGCF_failsafe_disables_events : 0) |
                (pv->syscall_disables_events ? VGCF_syscall_disables_events : 0) |

@@ -111,8 +111,6 @@ static void pv_switch_out(struct vcpu *v)
 {
     pv_segregs_save(v);
     pv_debugregs_unload(v);
-    if (unlikely(v->pv->ctrl_cr0_ts))
-        __asm__ volatile("clts");
     fpu_save(v->fpu);
     /* The window that GDTR points into goes away with CR3, and an NMI may come in between. */
     cpu_load_own_gdt();
@@ -124,13 +122,19 @@ static void pv_switch_in(struct vcpu *v)
     pv_load_cr3(v);
     pv_segments_load(v);
     pv_segregs_load(v);
-    if (unlikely(read_cr0() & CR0_TS))
-        __asm__ volatile("clts"); /* the FPU's instructions would raise #NM */
     fpu_restore(v->fpu, v->xcr0);
     pv_cr_load(v);
     pv_tsc_aux_load(v);
     pv_debugregs_load(v);
     cpu_set_entry_stack(v->stack);
+}
+
+/* Between kernel and user mode of the running vCPU: page tables, and which GS base is active. */
+void pv_switch_mode(struct vcpu *v, bool to_kernel)
+{
+    v->pv->kernel_mode = to_kernel;
+    __asm__ volatile("swapgs" ::: "memory");
+    pv_load_cr3(v);
 }
 
 static bool pv_upcall_enabled(const struct vcpu *v)

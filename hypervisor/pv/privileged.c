@@ -293,7 +293,7 @@ static enum emulate_result xsetbv(struct emulate_ctx *ctx, uint32_t index, uint6
     if (!cpu_features.xsave || index != 0 || !xcr0_is_valid(value))
         return emulate_raise(ctx, X86_GP, 0);
     v->xcr0 = value;
-    __asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+    fpu_set_xcr0(value);
     return EMULATE_OK;
 }
 
