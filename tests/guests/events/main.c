@@ -234,7 +234,7 @@ static void refusals(void)
 
     section("refusals");
     CHECK_EQ(alloc_unbound(1234, DOMID_SELF, &p), -XEN_ESRCH);
-    CHECK_EQ(alloc_unbound(DOMID_SELF, 1234, &p), 0); /* for a domain yet to come */
+    CHECK_EQ(alloc_unbound(DOMID_SELF, 1234, &p), 0);           /* for a domain yet to come */
     CHECK_EQ(bind_interdomain(DOMID_SELF, p, &q), -XEN_EINVAL); /* kept for another */
     CHECK_EQ(port_close(p), 0);
     CHECK_EQ(bind_interdomain(1234, 1, &q), -XEN_ESRCH);

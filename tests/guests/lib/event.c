@@ -1,6 +1,6 @@
 /*
- * Events by the 2-level ABI (xen/event_channel.h, struct shared_info in xen/xen.h): the shared page,
- * the upcall, and counters per port that tests look at.
+ * Events by the 2-level ABI (xen/event_channel.h, struct shared_info in xen/xen.h): the shared
+ * page, the upcall, and counters per port that tests look at.
  */
 #include "guest.h"
 

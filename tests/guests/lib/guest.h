@@ -44,13 +44,13 @@ void section(const char *name); /* announces a group, so that a hang has a name 
 void check_true(bool ok, const char *what, const char *file, int line);
 void check_equal(long got, long want, const char *what, const char *file, int line);
 void check_either(long got, long a, long b, const char *what, const char *file, int line);
-#define CHECK(cond)           check_true((cond), #cond, __FILE__, __LINE__)
-#define CHECK_EQ(got, want)   check_equal((long)(got), (long)(want), #got, __FILE__, __LINE__)
+#define CHECK(cond)         check_true((cond), #cond, __FILE__, __LINE__)
+#define CHECK_EQ(got, want) check_equal((long)(got), (long)(want), #got, __FILE__, __LINE__)
 /* Two right answers: the ABI leaves it open, or one of them is a documented difference. */
 #define CHECK_IN(got, a, b)                                                                        \
     check_either((long)(got), (long)(a), (long)(b), #got, __FILE__, __LINE__)
 /* Any refusal (a negative errno) is right. */
-#define CHECK_REFUSED(got)    check_refused((long)(got), #got, __FILE__, __LINE__)
+#define CHECK_REFUSED(got) check_refused((long)(got), #got, __FILE__, __LINE__)
 void check_refused(long got, const char *what, const char *file, int line);
 
 /* --- cpus (cpu.c): a struct cpu lies at the bottom of each stack --- */
@@ -100,7 +100,7 @@ static inline void cpu_relax(void)
 
 /* --- traps (trap.c) --- */
 void trap_init(void);
-void trap_fill(struct trap_info *traps); /* 256 rows, by vector, for vcpu_guest_context */
+void trap_fill(struct trap_info *traps);     /* 256 rows, by vector, for vcpu_guest_context */
 typedef bool trap_hook_t(struct regs *regs); /* true: handled, go on at *regs */
 void trap_set_hook(unsigned vector, trap_hook_t *hook);
 extern char trap_entry_soft[], entry_event[], entry_syscall[], entry_failsafe[], entry_nmi[];
@@ -118,8 +118,8 @@ bool try_call(void (*fn)(void *), void *arg);
 #define TRY(insn, ...)                                                                             \
     do {                                                                                           \
         trap_forget();                                                                             \
-        asm volatile("1: " insn "\n2:\n.pushsection .extable, \"a\"\n.quad 1b, 2b\n.popsection"    \
-                     __VA_ARGS__);                                                                 \
+        asm volatile("1: " insn                                                                    \
+                     "\n2:\n.pushsection .extable, \"a\"\n.quad 1b, 2b\n.popsection" __VA_ARGS__); \
     } while (0)
 void trap_forget(void);
 static inline unsigned trapped(void)
@@ -138,8 +138,25 @@ static inline unsigned trapped(void)
 bool try_read(const volatile void *p, uint64_t *value); /* one quadword; false when it trapped */
 bool try_write(volatile void *p, uint64_t value);
 
-enum { T_DE = 0, T_DB = 1, T_NMI = 2, T_BP = 3, T_OF = 4, T_BR = 5, T_UD = 6, T_NM = 7, T_DF = 8,
-       T_TS = 10, T_NP = 11, T_SS = 12, T_GP = 13, T_PF = 14, T_MF = 16, T_AC = 17, T_XM = 19 };
+enum {
+    T_DE = 0,
+    T_DB = 1,
+    T_NMI = 2,
+    T_BP = 3,
+    T_OF = 4,
+    T_BR = 5,
+    T_UD = 6,
+    T_NM = 7,
+    T_DF = 8,
+    T_TS = 10,
+    T_NP = 11,
+    T_SS = 12,
+    T_GP = 13,
+    T_PF = 14,
+    T_MF = 16,
+    T_AC = 17,
+    T_XM = 19
+};
 #define PF_P 1
 #define PF_W 2
 #define PF_U 4
@@ -157,22 +174,22 @@ extern uint64_t *user_l4;
 extern uint8_t user_stack[4096];
 
 /* --- memory (mm.c) --- */
-#define PAGE_SIZE  4096UL
-#define PAGE_SHIFT 12
-#define PTE_P      0x001UL
-#define PTE_RW     0x002UL
-#define PTE_U      0x004UL
-#define PTE_PWT    0x008UL
-#define PTE_PCD    0x010UL
-#define PTE_A      0x020UL
-#define PTE_D      0x040UL
-#define PTE_PS     0x080UL
-#define PTE_G      0x100UL
-#define PTE_NX     (1UL << 63)
-#define PTE_ADDR   0x000ffffffffff000UL
-#define PTE_KERN   (PTE_P | PTE_RW | PTE_U | PTE_A | PTE_D)
-#define PTE_RO     (PTE_P | PTE_U | PTE_A)
-#define PTE_TABLE  (PTE_P | PTE_RW | PTE_U | PTE_A)
+#define PAGE_SIZE            4096UL
+#define PAGE_SHIFT           12
+#define PTE_P                0x001UL
+#define PTE_RW               0x002UL
+#define PTE_U                0x004UL
+#define PTE_PWT              0x008UL
+#define PTE_PCD              0x010UL
+#define PTE_A                0x020UL
+#define PTE_D                0x040UL
+#define PTE_PS               0x080UL
+#define PTE_G                0x100UL
+#define PTE_NX               (1UL << 63)
+#define PTE_ADDR             0x000ffffffffff000UL
+#define PTE_KERN             (PTE_P | PTE_RW | PTE_U | PTE_A | PTE_D)
+#define PTE_RO               (PTE_P | PTE_U | PTE_A)
+#define PTE_TABLE            (PTE_P | PTE_RW | PTE_U | PTE_A)
 #define MAKE_PTE(mfn, flags) (((uint64_t)(mfn) << PAGE_SHIFT) | (flags))
 
 void *page_alloc(void);   /* a zeroed page of the image, mapped writable */
@@ -182,8 +199,8 @@ uint64_t pfn_of(const void *va);
 uint64_t mfn_of(const void *va); /* frame that the p2m has for an address of the image */
 uint64_t pfn_to_mfn(uint64_t pfn);
 void set_p2m(uint64_t pfn, uint64_t mfn);
-uint64_t mfn_to_pfn(uint64_t mfn); /* by the machine-to-physical table */
-void *pfn_to_virt(uint64_t pfn);   /* within the bootstrap mapping only */
+uint64_t mfn_to_pfn(uint64_t mfn);                  /* by the machine-to-physical table */
+void *pfn_to_virt(uint64_t pfn);                    /* within the bootstrap mapping only */
 uint64_t *pt_entry(const void *va, unsigned level); /* entry of a live table, or NULL */
 uint64_t pt_entry_maddr(const void *va, unsigned level);
 uint64_t pte_get(const void *va); /* the level 1 entry */

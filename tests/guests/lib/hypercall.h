@@ -27,7 +27,7 @@ static inline long hypercall_raw(unsigned nr, uint64_t a, uint64_t b, uint64_t c
     return ret;
 }
 
-#define HC_U(x) ((uint64_t)(x))
+#define HC_U(x)               ((uint64_t)(x))
 #define HC0(n)                hypercall_raw(n, 0, 0, 0, 0, 0, 0)
 #define HC1(n, a)             hypercall_raw(n, HC_U(a), 0, 0, 0, 0, 0)
 #define HC2(n, a, b)          hypercall_raw(n, HC_U(a), HC_U(b), 0, 0, 0, 0)
@@ -39,7 +39,7 @@ static inline long hypercall_raw(unsigned nr, uint64_t a, uint64_t b, uint64_t c
 
 /* HC(memory_op, XENMEM_..., &arg): by the ABI's name; HC_NR(nr, ...) by number. */
 #define HC_PICK(_0, _1, _2, _3, _4, _5, _6, pick, ...) pick
-#define HC_NR(...) HC_PICK(__VA_ARGS__, HC6, HC5, HC4, HC3, HC2, HC1, HC0)(__VA_ARGS__)
-#define HC(name, ...) HC_NR(__HYPERVISOR_##name __VA_OPT__(, ) __VA_ARGS__)
+#define HC_NR(...)                                     HC_PICK(__VA_ARGS__, HC6, HC5, HC4, HC3, HC2, HC1, HC0)(__VA_ARGS__)
+#define HC(name, ...)                                  HC_NR(__HYPERVISOR_##name __VA_OPT__(, ) __VA_ARGS__)
 
 #endif

@@ -13,8 +13,7 @@ uint64_t time_of(volatile struct vcpu_time_info *t)
         asm volatile("" ::: "memory");
         delta = rdtsc() - t->tsc_timestamp;
         delta = t->tsc_shift < 0 ? delta >> -t->tsc_shift : delta << t->tsc_shift;
-        ns = t->system_time +
-             (uint64_t)(((unsigned __int128)delta * t->tsc_to_system_mul) >> 32);
+        ns = t->system_time + (uint64_t)(((unsigned __int128)delta * t->tsc_to_system_mul) >> 32);
         asm volatile("" ::: "memory");
         if (!(version & 1) && version == t->version)
             return ns;

@@ -16,8 +16,8 @@ void trap_dispatch(struct regs *regs);
 
 #define ENTRY(n) extern char trap_entry_##n[];
 #define ENTRIES(X)                                                                                 \
-    X(0) X(1) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18)   \
-    X(19)
+    X(0)                                                                                           \
+    X(1) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18) X(19)
 ENTRIES(ENTRY)
 
 static struct trap_info table[32 + SOFT_VECTORS];

@@ -2,9 +2,9 @@
 #ifndef MEMORY_MEMORY_H
 #define MEMORY_MEMORY_H
 
-void table_refusals(void);   /* refuse.c */
-void writable_tables(void);  /* write.c */
-void reservations(void);     /* reserve.c */
+void table_refusals(void);  /* refuse.c */
+void writable_tables(void); /* write.c */
+void reservations(void);    /* reserve.c */
 
 /* A page table page: zeroed, mapped read-only. */
 uint64_t *table_alloc(void);

@@ -62,7 +62,7 @@ static void upper_levels(void)
     CHECK_EQ(mmuext(MMUEXT_PIN_L1_TABLE, mfn_of(l1)), 0);
     CHECK_EQ(mmuext(MMUEXT_PIN_L2_TABLE, mfn_of(l2)), 0);
     CHECK_EQ(mmuext(MMUEXT_PIN_L3_TABLE, mfn_of(l3)), 0);
-    CHECK_REFUSED(table_link(l2, 0, l2));   /* itself, one level too high */
+    CHECK_REFUSED(table_link(l2, 0, l2)); /* itself, one level too high */
     CHECK_REFUSED(table_link(l2, 0, l3));
     CHECK_REFUSED(table_link(l3, 0, l1));
     CHECK_REFUSED(table_link(l3, 0, l3));

@@ -37,7 +37,8 @@ static void figures(void)
     CHECK_EQ(reservation(XENMEM_current_reservation), start_info->nr_pages);
     CHECK(reservation(XENMEM_maximum_reservation) >= (long)start_info->nr_pages);
     n = reservation(XENMEM_maximum_gpfn);
-    print("  maximum gpfn %lx, maximum ram page %lx\n", n, HC(memory_op, XENMEM_maximum_ram_page, 0));
+    print("  maximum gpfn %lx, maximum ram page %lx\n", n,
+          HC(memory_op, XENMEM_maximum_ram_page, 0));
     CHECK(n >= 0);
     CHECK(HC(memory_op, XENMEM_maximum_ram_page, 0) > (long)mfn_of(list));
     CHECK_EQ(HC(memory_op, XENMEM_current_reservation, &d), -XEN_ESRCH);

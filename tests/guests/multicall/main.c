@@ -74,8 +74,7 @@ static void long_ones(void)
     }
     for (int round = 0; round < 50; round++) {
         for (unsigned i = 0; i < 4; i++)
-            set(i, __HYPERVISOR_mmu_update, (uint64_t)updates, 512, (uint64_t)&done[i],
-                DOMID_SELF);
+            set(i, __HYPERVISOR_mmu_update, (uint64_t)updates, 512, (uint64_t)&done[i], DOMID_SELF);
         if (HC(multicall, list, 4) || list[0].result || list[3].result || done[2] != 512) {
             CHECK_EQ(list[0].result, 0);
             CHECK_EQ(list[3].result, 0);

@@ -125,7 +125,7 @@ static void user_ports(void)
     CHECK_EQ(set_iopl(1), 0);
     /* Or port by port. */
     memset(bitmap, 0xff, sizeof(bitmap));
-    bitmap[0x61 / 8] = (uint8_t)~(1 << (0x61 % 8));
+    bitmap[0x61 / 8] = (uint8_t) ~(1 << (0x61 % 8));
     b.bitmap.p = bitmap;
     CHECK_EQ(HC(physdev_op, PHYSDEVOP_set_iobitmap, &b), 0);
     user_regs(&r, u_in);
@@ -228,7 +228,7 @@ static void cpuid(void)
     CHECK(!(r[2] & 1u << 2));  /* no SVM */
     CHECK(!(r[3] & 1u << 26)); /* no 1 GiB pages */
     xen_cpuid(7, 0, r);
-    CHECK(!(r[1] & 1u << 7));  /* no SMEP, SMAP: they are the hypervisor's */
+    CHECK(!(r[1] & 1u << 7)); /* no SMEP, SMAP: they are the hypervisor's */
     CHECK(!(r[1] & 1u << 20));
     CHECK(!(r[1] & 1u << 10)); /* no INVPCID */
     xen_cpuid(0x12345678, 0, r);
@@ -252,7 +252,7 @@ static void control_registers(void)
     CHECK_EQ(cr3 >> 12, cr3_mfn());
     TRY("mov %%cr4, %0", : "=r"(cr4));
     CHECK_EQ(trapped(), 0);
-    CHECK_EQ(cr4 & 0x20, 0x20); /* PAE */
+    CHECK_EQ(cr4 & 0x20, 0x20);   /* PAE */
     CHECK_EQ(cr4 & (1 << 13), 0); /* VMXE */
     /* TS is the guest's. */
     TRY("mov %0, %%cr0", ::"r"(cr0 | 8));

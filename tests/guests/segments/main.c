@@ -9,15 +9,15 @@
 const char test_name[] = "segments";
 
 /* Descriptors: type and flags as in the manuals, DPL 3. */
-#define DATA32(base)  (0x00cff3000000ffffUL | ((uint64_t)(base)&0xffffff) << 16 | \
-                      ((uint64_t)(base)&0xff000000) << 32)
-#define CODE64        0x00affb000000ffffUL
-#define CODE32        0x00cffb000000ffffUL
-#define DPL(d, n)     (((d) & ~(3UL << 45)) | (uint64_t)(n) << 45)
+#define DATA32(base)                                                                               \
+    (0x00cff3000000ffffUL | ((uint64_t)(base)&0xffffff) << 16 | ((uint64_t)(base)&0xff000000) << 32)
+#define CODE64         0x00affb000000ffffUL
+#define CODE32         0x00cffb000000ffffUL
+#define DPL(d, n)      (((d) & ~(3UL << 45)) | (uint64_t)(n) << 45)
 #define NOT_PRESENT(d) ((d) & ~(1UL << 47))
-#define MSR_FS_BASE   0xc0000100
-#define MSR_GS_BASE   0xc0000101
-#define MSR_KGS_BASE  0xc0000102
+#define MSR_FS_BASE    0xc0000100
+#define MSR_GS_BASE    0xc0000101
+#define MSR_KGS_BASE   0xc0000102
 
 static uint64_t *gdt, *ldt;
 

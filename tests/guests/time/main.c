@@ -68,7 +68,7 @@ static void single(void)
     print("  late by %lu us\n", (fired_at - at) / 1000);
     time_spin(30 * MS);
     CHECK_EQ(event_count[timer_port], n + 1); /* once */
-    CHECK_EQ(HC(set_timer_op, 1), 0);           /* in the past: at once */
+    CHECK_EQ(HC(set_timer_op, 1), 0);         /* in the past: at once */
     CHECK(event_wait(timer_port, n + 2, 1000 * MS));
     CHECK_EQ(HC(set_timer_op, time_now() + 50 * MS), 0);
     CHECK_EQ(HC(set_timer_op, 0), 0); /* stops it */

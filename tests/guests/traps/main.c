@@ -80,7 +80,7 @@ static void page_faults(void)
 
 static void numeric_faults(void)
 {
-    uint16_t cw = 0x37f & ~4;      /* unmask zero divide */
+    uint16_t cw = 0x37f & ~4; /* unmask zero divide */
     uint32_t mxcsr = 0x1f80 & ~0x200, normal = 0x1f80;
 
     section("numeric faults");
@@ -90,8 +90,9 @@ static void numeric_faults(void)
     TRY("fwait", ::);
     CHECK_TRAP(T_MF, 0);
     asm volatile("fninit");
-    asm volatile("ldmxcsr %0; pxor %%xmm0, %%xmm0; movl $0x3f800000, %%eax; movd %%eax, %%xmm1"
-                 ::"m"(mxcsr) : "rax");
+    asm volatile(
+        "ldmxcsr %0; pxor %%xmm0, %%xmm0; movl $0x3f800000, %%eax; movd %%eax, %%xmm1" ::"m"(mxcsr)
+        : "rax");
     TRY("divss %%xmm0, %%xmm1", ::);
     if (trapped())
         CHECK_TRAP(T_XM, 0);
@@ -174,8 +175,8 @@ static void breakpoints(void)
     events_on();
     SOFT(0x21);
     CHECK_IN(soft_vector, 0x21, 0x42);
-    CHECK_EQ(soft_masked, 1);             /* inside: masked by the gate's flag */
-    CHECK_EQ(soft_flags & 0x200, 0x200);  /* in the frame: IF as before */
+    CHECK_EQ(soft_masked, 1);                      /* inside: masked by the gate's flag */
+    CHECK_EQ(soft_flags & 0x200, 0x200);           /* in the frame: IF as before */
     CHECK_EQ(vcpu_info(0)->evtchn_upcall_mask, 0); /* after: iret restored it */
     soft_set(0x21, 3);
     soft_set(0x42, 3);

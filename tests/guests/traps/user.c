@@ -1,14 +1,14 @@
 /*
- * User mode: into it by the iret hypercall, out of it by syscall, int n and faults; registers whole,
- * error codes and cr2 as user mode's, page tables apart, hostile targets of iret survived.
+ * User mode: into it by the iret hypercall, out of it by syscall, int n and faults; registers
+ * whole, error codes and cr2 as user mode's, page tables apart, hostile targets of iret survived.
  */
 #include "guest.h"
 #include "traps.h"
 #include <xen/callback.h>
 
 /* User code: each snippet ends in a system call. */
-extern char u_syscall[], u_syscall_end[], u_read[], u_write[], u_ud2[], u_int3[], u_int80[], u_int21[],
-    u_hlt[], u_cli[], u_jump[], u_flags[], u_flags_end[], u_stack[];
+extern char u_syscall[], u_syscall_end[], u_read[], u_write[], u_ud2[], u_int3[], u_int80[],
+    u_int21[], u_hlt[], u_cli[], u_jump[], u_flags[], u_flags_end[], u_stack[];
 asm(".text\n"
     "u_syscall: syscall\nu_syscall_end: syscall\n"
     "u_read: movq (%rdi), %rax; syscall\n"
@@ -214,8 +214,9 @@ static void page_faults_of_user(void)
     CHECK_EQ(r.error, PF_U);
     CHECK_EQ(cpu->trap.cr2, KERNEL_ONLY);
     /* The same level 3 table in the user's slot: now user mode sees it and the kernel does not. */
-    CHECK_EQ(mmu_set((mfn_of(user_l4) << 12) + (USER_ONLY >> 39) * 8,
-                     *pt_entry((void *)KERNEL_ONLY, 4)), 0);
+    CHECK_EQ(
+        mmu_set((mfn_of(user_l4) << 12) + (USER_ONLY >> 39) * 8, *pt_entry((void *)KERNEL_ONLY, 4)),
+        0);
     user_regs(&r, u_read);
     r.rdi = USER_ONLY;
     user_run(&r, 0);
