@@ -50,7 +50,10 @@ static void load(struct vcpu *v, bool always)
     if (is_none(l4))
         l4 = host_l4_mfn;
     v->pv->cr3 = mfn_to_maddr(l4).a;
-    if (!always && mfn_equal(c->loaded_cr3, l4) && loaded[c->id].user == user)
+    /* What it flushed on another CPU since, this one would still remember. */
+    bool only_here = v->pv->loaded_on == c->id;
+    v->pv->loaded_on = c->id;
+    if (!always && only_here && mfn_equal(c->loaded_cr3, l4) && loaded[c->id].user == user)
         return;
 
     if (before != d)

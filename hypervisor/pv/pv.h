@@ -32,6 +32,7 @@ struct pv_vcpu {
         sysenter_callback, nmi_callback; /* 0 = none */
     struct pv_trap traps[256];
     mfn_t guest_l4, user_l4;      /* page tables, each with a reference and an L4 type use; or NONE */
+    unsigned loaded_on;           /* [P] the CPU whose TLB last held its translations */
     uint64_t cr3;                 /* what is loaded when this vCPU runs */
     uint64_t fs_base, gs_base_kernel, gs_base_user; /* saved while off CPU */
     uint16_t ds, es, fs, gs;      /* saved while off CPU */
