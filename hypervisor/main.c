@@ -29,9 +29,8 @@ int main(void)
 
     cpu_init_boot(); /* exceptions are reported from here on */
     bootinfo_limit_ram(boot_options.mem);
-    console_screen_suspend(); /* until it can be mapped again */
-    mm_init();                /* allocator, our own page tables */
-    cpu_init_late();          /* stacks with guard pages: needs memory */
+    mm_init();       /* allocator, our own page tables */
+    cpu_init_late(); /* stacks with guard pages: needs memory */
 
     acpi_init(bootinfo.rsdp); /* which hardware there is: before all that drives it */
     irq_init();               /* vectors, IO-APICs: before anybody binds a line */

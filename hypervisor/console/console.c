@@ -22,7 +22,6 @@
 #include "mm/mm.h"
 
 #define VGA_MEMORY 0xb8000
-#define VGA_PAGES  8
 
 static struct device {
     bool on;
@@ -250,14 +249,6 @@ __init void console_init_early(void)
     }
 }
 
-static bool screen_suspended __initdata;
-
-__init void console_screen_suspend(void)
-{
-    screen_suspended = screen.on;
-    screen.on = false;
-}
-
 void console_screen_release(void)
 {
     if (console_lock()) {
@@ -294,16 +285,6 @@ static __init void grow_ring(void)
 
 __init void console_init(void)
 {
-    if (screen_suspended) {
-        void *memory = vmap_contiguous(maddr_to_mfn(maddr(VGA_MEMORY)), VGA_PAGES, MAP_UC);
-        if (memory && console_lock()) {
-            uint32_t shown = screen.shown;
-            screen.on = vga_init(memory);
-            screen.shown = shown;
-            show_log(&screen);
-            console_unlock();
-        }
-    }
     grow_ring();
     keys_init();
     if (serial.on)

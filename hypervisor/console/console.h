@@ -42,9 +42,7 @@ void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 void console_init_early(void); /* devices named by console= and com1=; before paging changes */
 void console_init(void);       /* interrupt-driven input, log ring of conring_size= */
 
-/* The VGA text screen: not reachable between mm_init() and console_init(); what is logged
- * meanwhile appears afterwards. From console_screen_release() on it is domain 0's. */
-void console_screen_suspend(void);
+/* The VGA text screen is domain 0's from now on; panics no longer appear there. */
 void console_screen_release(void);
 
 /* Base of the eight I/O ports of the serial line in use, which no domain may have; 0 = none. */

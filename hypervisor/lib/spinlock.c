@@ -4,8 +4,8 @@
  *
  * Each CPU keeps the ranks it holds in struct cpu; a rank may be entered only when it is above all
  * of them, or equal to the highest in the second half of spin_lock_pair(). Nothing interrupts a
- * lock holder but NMIs, which take no lock but by trylock and give it back before they return, so
- * the array needs no protection. After a panic has begun the order is no longer checked.
+ * lock holder but NMIs, which take locks by trylock only and are not checked, so the array needs no
+ * protection. After a panic has begun the order is no longer checked.
  */
 #include "lib/spinlock.h"
 #include "cpu/cpu.h"
@@ -32,7 +32,7 @@ static void push(struct spinlock *l, bool equal_allowed)
 {
     struct cpu *c = this_cpu();
     unsigned highest = highest_held(c);
-    if (console_panicking())
+    if (c->in_nmi || console_panicking())
         return;
     if (l->rank <= RANK_NONE || l->rank >= RANK_COUNT)
         panic("lock %pS has rank %u", (void *)l, l->rank);
@@ -53,7 +53,7 @@ void lock_rank_enter(struct spinlock *l)
 void lock_rank_leave(struct spinlock *l)
 {
     struct cpu *c = this_cpu();
-    if (console_panicking())
+    if (c->in_nmi || console_panicking())
         return;
     for (unsigned i = c->locks_held; i-- > 0;) {
         if (c->lock_ranks[i] != l->rank)

@@ -64,11 +64,6 @@ void vga_write(const char *buf, size_t n)
 {
 }
 
-void *vmap_contiguous(mfn_t first, unsigned n, unsigned flags)
-{
-    return NULL;
-}
-
 struct page *page_alloc(unsigned order, unsigned flags)
 {
     return NULL;
