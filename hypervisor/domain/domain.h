@@ -17,6 +17,7 @@
 #include "lib/types.h"
 
 #include <xen/event_channel.h>
+#include <xen/sched.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
 
@@ -48,6 +49,7 @@ struct vcpu {
     struct domain *domain;        /* [I] */
     struct sched_entity sched;
     struct stack_top *stack;      /* [I] registers: v->stack->regs */
+    struct page *stack_page;      /* [I] */
     struct spinlock lock;         /* RANK_VCPU */
     uint32_t work;                /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
     bool initialised;             /* [v] has been given a context */
@@ -58,6 +60,8 @@ struct vcpu {
     struct vcpu_info *info;       /* [v] */
     mfn_t info_frame;             /* [v] MFN_NONE while inside shared_info */
     uint64_t time_base;           /* [P] scale->base_tsc as last told to the guest */
+    uint32_t time_version;        /* [P] of what it was told then; even */
+    bool time_area_stale;         /* [P] time_guest is to be written */
     guest_ptr_t runstate_guest;   /* [v] VCPUOP_register_runstate_memory_area (virtual) */
     guest_ptr_t time_guest;       /* [v] VCPUOP_register_vcpu_time_memory_area */
     struct vcpu_runstate_info runstate; /* [sched] */
@@ -207,6 +211,7 @@ void vcpu_pause_nosync(struct vcpu *v);
 void vcpu_unpause(struct vcpu *v);
 void vcpu_block(void);                  /* current: until an event is pending */
 void vcpu_kick(struct vcpu *v);         /* look at your pending events soon; wakes it if blocked */
+struct vcpu *vcpu_alloc_idle(unsigned cpu); /* NULL: no memory */
 /* VCPUOP_up and down: by the guest itself. Down may leave none up: the domain powers off. */
 int __must_check vcpu_up(struct vcpu *v); /* -XEN_EINVAL: not initialised */
 void vcpu_down(struct vcpu *v);

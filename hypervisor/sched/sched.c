@@ -185,8 +185,6 @@ void schedule(void)
         runstate(prev, RUNSTATE_runnable, s->queue.now);
     if (next->is_idle)
         runstate(next, RUNSTATE_running, s->queue.now);
-    else
-        cpu_set_entry_stack(next->stack);
     next->stack->cpu = c;
     c->current = next->vcpu;
     s->running = next;
