@@ -30,10 +30,10 @@
 #include "sched/sched.h"
 #include "time/time.h"
 
-#define MAX_VCPUS        128 /* per domain; PV ABI beyond 32 by VCPUOP_register_vcpu_info */
-#define MAX_DOMID        DOMID_FIRST_RESERVED
+#define MAX_VCPUS      128 /* per domain; PV ABI beyond 32 by VCPUOP_register_vcpu_info */
+#define MAX_DOMID      DOMID_FIRST_RESERVED
 
-#define DOMAIN_MAX_MAP   32  /* entries of the memory map that the toolstack may set */
+#define DOMAIN_MAX_MAP 32 /* entries of the memory map that the toolstack may set */
 
 struct cpuid_policy;
 struct e820_range;
@@ -45,36 +45,36 @@ struct pv_domain;
 struct pv_vcpu;
 
 struct vcpu {
-    unsigned id;                  /* [I] */
-    struct domain *domain;        /* [I] */
+    unsigned id;           /* [I] */
+    struct domain *domain; /* [I] */
     struct sched_entity sched;
-    struct stack_top *stack;      /* [I] registers: v->stack->regs */
-    struct page *stack_page;      /* [I] */
-    struct spinlock lock;         /* RANK_VCPU */
-    uint32_t work;                /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
-    bool initialised;             /* [v] has been given a context */
-    bool initialising;            /* [v] VCPUOP_initialise at work */
-    unsigned pause_count;         /* [v] */
+    struct stack_top *stack; /* [I] registers: v->stack->regs */
+    struct page *stack_page; /* [I] */
+    struct spinlock lock;    /* RANK_VCPU */
+    uint32_t work;           /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
+    bool initialised;        /* [v] has been given a context */
+    bool initialising;       /* [v] VCPUOP_initialise at work */
+    unsigned pause_count;    /* [v] */
 
     /* vcpu_info as we see it, wherever the guest put it; never NULL (a dummy at first) */
-    struct vcpu_info *info;       /* [v] */
-    mfn_t info_frame;             /* [v] MFN_NONE while inside shared_info */
-    uint64_t time_base;           /* [P] scale->base_tsc as last told to the guest */
-    uint32_t time_version;        /* [P] of what it was told then; even */
-    bool time_area_stale;         /* [P] time_guest is to be written */
-    guest_ptr_t runstate_guest;   /* [v] VCPUOP_register_runstate_memory_area (virtual) */
-    guest_ptr_t time_guest;       /* [v] VCPUOP_register_vcpu_time_memory_area */
+    struct vcpu_info *info;             /* [v] */
+    mfn_t info_frame;                   /* [v] MFN_NONE while inside shared_info */
+    uint64_t time_base;                 /* [P] scale->base_tsc as last told to the guest */
+    uint32_t time_version;              /* [P] of what it was told then; even */
+    bool time_area_stale;               /* [P] time_guest is to be written */
+    guest_ptr_t runstate_guest;         /* [v] VCPUOP_register_runstate_memory_area (virtual) */
+    guest_ptr_t time_guest;             /* [v] VCPUOP_register_vcpu_time_memory_area */
     struct vcpu_runstate_info runstate; /* [sched] */
 
     struct timer singleshot, periodic, poll;
-    ns_t period;                  /* [v] 0 = none */
-    bool poll_event;              /* [a] woken while in SCHEDOP_poll */
-    evtchn_port_t poll_port;      /* [P] the single port polled on, 0 = several */
+    ns_t period;             /* [v] 0 = none */
+    bool poll_event;         /* [a] woken while in SCHEDOP_poll */
+    evtchn_port_t poll_port; /* [P] the single port polled on, 0 = several */
 
-    void *fpu;                    /* [P] cpu/fpu.c */
-    uint64_t xcr0;                /* [P] */
-    struct event_vcpu *event;     /* event/ */
-    struct pv_vcpu *pv;           /* pv/ */
+    void *fpu;                /* [P] cpu/fpu.c */
+    uint64_t xcr0;            /* [P] */
+    struct event_vcpu *event; /* event/ */
+    struct pv_vcpu *pv;       /* pv/ */
 };
 
 /* Bits of v->work. */
@@ -83,59 +83,59 @@ struct vcpu {
 #define VCPU_WORK_AREAS   (1u << 2) /* write runstate and time areas at guest addresses */
 
 struct domain {
-    domid_t id;                   /* [I] */
-    uint32_t refs;                /* [a] */
+    domid_t id;    /* [I] */
+    uint32_t refs; /* [a] */
     struct grace grace;
-    struct spinlock lock;         /* RANK_DOMAIN */
-    bool privileged;              /* [I] domain 0 */
-    bool is_hvm;                  /* [I] always false until hvm/ exists */
-    bool dying, dead;             /* [d] dying: being torn down; dead: nothing left but refs */
-    bool shut_down;               /* [d] */
-    uint8_t shutdown_code;        /* [d] SHUTDOWN_* of xen/sched.h */
-    bool shutdown_code_latched;   /* [d] by SCHEDOP_shutdown_code: that one counts */
-    bool shutting_down;           /* [d] its vCPUs are being stopped; shut_down follows */
-    unsigned pauses;              /* [d] domain_pause() counts; each is in every v->pause_count */
-    unsigned controller_pauses;   /* [d] XEN_DOMCTL_pausedomain; together one of `pauses` */
-    bool kill_pending;            /* [a] it ends at its next exit: killed, or its watchdog fired; */
-    uint8_t end_code;             /* [a] SHUTDOWN_* to do so with */
+    struct spinlock lock;       /* RANK_DOMAIN */
+    bool privileged;            /* [I] domain 0 */
+    bool is_hvm;                /* [I] always false until hvm/ exists */
+    bool dying, dead;           /* [d] dying: being torn down; dead: nothing left but refs */
+    bool shut_down;             /* [d] */
+    uint8_t shutdown_code;      /* [d] SHUTDOWN_* of xen/sched.h */
+    bool shutdown_code_latched; /* [d] by SCHEDOP_shutdown_code: that one counts */
+    bool shutting_down;         /* [d] its vCPUs are being stopped; shut_down follows */
+    unsigned pauses;            /* [d] domain_pause() counts; each is in every v->pause_count */
+    unsigned controller_pauses; /* [d] XEN_DOMCTL_pausedomain; together one of `pauses` */
+    bool kill_pending;          /* [a] it ends at its next exit: killed, or its watchdog fired; */
+    uint8_t end_code;           /* [a] SHUTDOWN_* to do so with */
     struct sched_group sched_group;
-    bool debugger_attached;       /* [d] */
-    xen_domain_handle_t uuid;     /* [d] */
+    bool debugger_attached;   /* [d] */
+    xen_domain_handle_t uuid; /* [d] */
     uint32_t ssidref;
-    uint32_t create_flags;        /* [I] XEN_DOMCTL_CDF_* */
-    uint32_t vm_assist;           /* [a] VMASST bits */
+    uint32_t create_flags; /* [I] XEN_DOMCTL_CDF_* */
+    uint32_t vm_assist;    /* [a] VMASST bits */
     ns_t created;
     uint32_t suspend_evtchn;
     bool watchdog_on[2];
-    struct timer watchdog[2];     /* SCHEDOP_watchdog */
+    struct timer watchdog[2]; /* SCHEDOP_watchdog */
 
     unsigned max_vcpus;           /* [I] */
     struct vcpu *vcpu[MAX_VCPUS]; /* [a] set once */
     struct cpu_mask dirty_cpus;   /* [a] CPUs whose TLB may hold this domain's translations */
 
     /* memory */
-    struct spinlock page_lock;    /* RANK_PAGE_LIST */
-    uint32_t page_list;           /* [p] first frame of its list; 0 = none */
-    uint32_t page_list_done;      /* [p] dying: frames given up that others still refer to */
-    uint64_t tot_pages, max_pages;/* [p] frames */
-    uint64_t claimed;             /* [p] frames promised by XENMEM_claim_pages */
-    uint64_t shared_pages;        /* [p] frames mapped by grants from others */
-    uint64_t overhead_pages;      /* [a] frames the hypervisor spends on it */
+    struct spinlock page_lock;     /* RANK_PAGE_LIST */
+    uint32_t page_list;            /* [p] first frame of its list; 0 = none */
+    uint32_t page_list_done;       /* [p] dying: frames given up that others still refer to */
+    uint64_t tot_pages, max_pages; /* [p] frames */
+    uint64_t claimed;              /* [p] frames promised by XENMEM_claim_pages */
+    uint64_t shared_pages;         /* [p] frames mapped by grants from others */
+    uint64_t overhead_pages;       /* [a] frames the hypervisor spends on it */
 
     struct e820_range *memory_map; /* [d] XENMEM_set_memory_map; NULL = none; zfree()d at death */
-    unsigned memory_map_entries;  /* [d] up to DOMAIN_MAX_MAP */
-    struct cpuid_policy *cpuid;   /* [I once run] control/cpuid_policy.c; NULL = default; zfree()d */
+    unsigned memory_map_entries;   /* [d] up to DOMAIN_MAX_MAP */
+    struct cpuid_policy *cpuid; /* [I once run] control/cpuid_policy.c; NULL = default; zfree()d */
 
-    struct shared_info *shared;   /* [I] direct-map pointer */
-    mfn_t shared_frame;           /* [I] */
-    int64_t time_offset;          /* [d] seconds, XEN_DOMCTL_settimeoffset */
+    struct shared_info *shared; /* [I] direct-map pointer */
+    mfn_t shared_frame;         /* [I] */
+    int64_t time_offset;        /* [d] seconds, XEN_DOMCTL_settimeoffset */
 
     struct range_set ioports, iomem, irqs; /* [d] what it may touch of the machine */
 
-    struct event_table *event;    /* [I] event/ */
-    struct pirq_table *pirq;      /* [I] event/pirq.c */
-    struct grant_table *grant;    /* [I] grant/ */
-    struct pv_domain *pv;         /* [I] pv/ */
+    struct event_table *event; /* [I] event/ */
+    struct pirq_table *pirq;   /* [I] event/pirq.c */
+    struct grant_table *grant; /* [I] grant/ */
+    struct pv_domain *pv;      /* [I] pv/ */
 };
 
 /* Each vCPU that exists. */
@@ -146,7 +146,7 @@ struct domain {
 #define for_each_domain(d)                                                                         \
     for ((d) = domain_at_or_after(0); (d); (d) = domain_at_or_after((d)->id + 1u))
 
-extern struct domain *dom0;      /* NULL until built */
+extern struct domain *dom0; /* NULL until built */
 /* Pseudo-domains that own what no real one does: DOMID_IO (device memory), DOMID_XEN (ours) */
 extern struct domain *dom_io, *dom_xen;
 
@@ -170,14 +170,13 @@ struct domain_config { /* decoded from struct xen_domctl_createdomain, or made b
 
 void domain_init(void); /* idle and pseudo-domains, hooks into sched/ */
 /* -XEN_EEXIST, -XEN_ENOMEM, -XEN_EINVAL...; paused once. On failure nothing remains. */
-int __must_check domain_create(domid_t id, const struct domain_config *config,
-                               struct domain **out);
-domid_t domain_free_id(domid_t from); /* the next one, wrapping, never 0; DOMID_INVALID: none */
-struct domain *domain_find(domid_t id);                   /* borrowed; NULL */
-struct domain *domain_find_or_self(domid_t id);           /* DOMID_SELF too */
-bool __must_check domain_get(struct domain *d);           /* false: on its way out */
+int __must_check domain_create(domid_t id, const struct domain_config *config, struct domain **out);
+domid_t domain_free_id(domid_t from);   /* the next one, wrapping, never 0; DOMID_INVALID: none */
+struct domain *domain_find(domid_t id); /* borrowed; NULL */
+struct domain *domain_find_or_self(domid_t id); /* DOMID_SELF too */
+bool __must_check domain_get(struct domain *d); /* false: on its way out */
 void domain_put(struct domain *d);
-struct domain *domain_next(domid_t from); /* the first with id >= from, counted; NULL */
+struct domain *domain_next(domid_t from);       /* the first with id >= from, counted; NULL */
 struct domain *domain_at_or_after(unsigned id); /* the same, borrowed */
 
 /*
@@ -193,7 +192,7 @@ void domain_kill(struct domain *d, const char *why, ...) __printf(2, 3);
 void domain_shutdown(struct domain *d, uint8_t code);
 void domain_end_soon(struct domain *d, uint8_t code);
 int __must_check domain_resume(struct domain *d); /* -XEN_EINVAL: it is not shut down */
-void domain_pause(struct domain *d);       /* counts; waits until all vCPUs are quiet */
+void domain_pause(struct domain *d);              /* counts; waits until all vCPUs are quiet */
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 int __must_check domain_pause_by_controller(struct domain *d);
@@ -206,11 +205,11 @@ int __must_check domain_destroy(struct domain *d);
 
 /* --- vCPUs (domain/vcpu.c) --- */
 int __must_check vcpu_create(struct domain *d, unsigned id, unsigned cpu);
-void vcpu_pause(struct vcpu *v);        /* waits until quiet; not for the caller itself */
+void vcpu_pause(struct vcpu *v); /* waits until quiet; not for the caller itself */
 void vcpu_pause_nosync(struct vcpu *v);
 void vcpu_unpause(struct vcpu *v);
-void vcpu_block(void);                  /* current: until an event is pending */
-void vcpu_kick(struct vcpu *v);         /* look at your pending events soon; wakes it if blocked */
+void vcpu_block(void);          /* current: until an event is pending */
+void vcpu_kick(struct vcpu *v); /* look at your pending events soon; wakes it if blocked */
 struct vcpu *vcpu_alloc_idle(unsigned cpu); /* NULL: no memory */
 /* VCPUOP_up and down: by the guest itself. Down may leave none up: the domain powers off. */
 int __must_check vcpu_up(struct vcpu *v); /* -XEN_EINVAL: not initialised */
@@ -228,9 +227,9 @@ void vcpu_leave(void);
 
 /* --- memory_op, vcpu_op, sched_op, timers are hypercall handlers: memory.c, vcpu_op.c, sched_op.c,
        guest_time.c. --- */
-void guest_time_update(struct vcpu *v);      /* writes vcpu_time_info; v is current or quiet */
+void guest_time_update(struct vcpu *v); /* writes vcpu_time_info; v is current or quiet */
 void guest_wallclock_update(struct domain *d);
-void runstate_update_guest(struct vcpu *v);  /* current only */
+void runstate_update_guest(struct vcpu *v); /* current only */
 
 /* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
 struct page *__must_check domain_get_page(struct domain *d, gfn_t g);

@@ -16,6 +16,7 @@
 #include "pv/pv.h"
 
 #define PERIOD_MIN MILLISECONDS(1)
+#define TIMER_MOST SECONDS(86400UL * 365) /* from now: further ones cannot be told from never */
 
 /* --- system time --- */
 
@@ -146,6 +147,7 @@ void vcpu_stop_timers(struct vcpu *v)
 void vcpu_timer_set(struct vcpu *v, struct timer *t, ns_t when)
 {
     unsigned here = this_cpu()->id;
+    when = min(when, time_now() + TIMER_MOST);
     if (v == current_vcpu() && t->cpu != here)
         timer_migrate(t, here);
     timer_set(t, when);
@@ -161,7 +163,7 @@ int vcpu_set_singleshot(struct vcpu *v, ns_t when, bool only_future)
 
 int vcpu_set_periodic(struct vcpu *v, ns_t period)
 {
-    if (period && period < PERIOD_MIN)
+    if (period && (period < PERIOD_MIN || period > TIMER_MOST))
         return -XEN_EINVAL;
     WRITE_ONCE(v->period, period);
     if (period)

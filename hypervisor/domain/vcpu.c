@@ -316,6 +316,4 @@ void vcpu_leave(void)
         if (event_pending(v))
             ops_of(v->domain)->deliver(v);
     } while (unlikely(must_attend(v)));
-    struct cpu *c = this_cpu();
-    WRITE_ONCE(c->quiescent, c->quiescent + 1);
 }

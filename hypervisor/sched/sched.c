@@ -168,7 +168,6 @@ void schedule(void)
     struct sched_cpu *s = c->sched;
     struct sched_entity *prev = s->running;
 
-    WRITE_ONCE(c->quiescent, c->quiescent + 1);
     __atomic_store_n(&c->need_resched, false, __ATOMIC_SEQ_CST);
     struct sched_entity *next = fair_schedule(&s->queue, s->yield);
     s->yield = false;
@@ -196,9 +195,7 @@ void schedule(void)
 static void idle_loop(void)
 {
     for (;;) {
-        struct cpu *c = this_cpu();
-        WRITE_ONCE(c->quiescent, c->quiescent + 1);
-        if (READ_ONCE(c->need_resched))
+        if (READ_ONCE(this_cpu()->need_resched))
             schedule();
         else
             __asm__ volatile("sti; hlt; cli" ::: "memory");
@@ -231,7 +228,6 @@ void preempt_point(void)
     if (c->locks_held)
         panic("preempt_point() with %u locks held, rank %u", c->locks_held, c->lock_ranks[0]);
 #endif
-    WRITE_ONCE(c->quiescent, c->quiescent + 1);
     __asm__ volatile("sti; nop; cli" ::: "memory");
     if (!READ_ONCE(c->need_resched))
         return;
