@@ -83,8 +83,9 @@ class Machine:
             return log.read()
 
     def _fail(self, what):
-        tail = "".join(self.console().replace("\r", "").splitlines(keepends=True)[-25:])
-        raise MachineError(f"{what}; the console's end ({self.log_path}):\n{tail}")
+        lines = [line for line in self.console().replace("\r", "").split("\n") if line.strip()]
+        tail = "\n".join(lines[-25:])
+        raise MachineError(f"{what}; the console's end ({self.log_path}):\n{tail}") from None
 
     def expect(self, pattern, seconds=60, what=None):
         """Waits for a pattern on the serial console and returns the match."""
@@ -95,6 +96,18 @@ class Machine:
         except pexpect.EOF:
             self._fail(f"the machine ended before {what or pattern!r}")
         return self.child.match
+
+    def expect_line(self, pattern, seconds=60):
+        """Waits for a whole line that has the pattern in it and returns it.  Lines that only repeat
+        the command line, as boot loaders and kernels do, are not counted."""
+        deadline = time.monotonic() + seconds * SLOW
+        while True:
+            left = (deadline - time.monotonic()) / SLOW
+            line = self.expect(r"([^\n]*)\n", max(left, 0.1), f"line with {pattern!r}").group(1)
+            if re.search(pattern, line) and not re.search(r"(?i)command ?line", line):
+                return line.strip()
+            if left <= 0:
+                self._fail(f"no line with {pattern!r} within {seconds * SLOW:.0f} s")
 
     def wait_end(self, seconds=60):
         """Waits until QEMU ends by itself (power-off; a reboot too, as it is told not to)."""
