@@ -49,7 +49,7 @@ static void bounce(struct vcpu *v, uint64_t handler, bool mask_events, const uin
         return;
     }
     if (mask_events)
-        WRITE_ONCE(v->info->evtchn_upcall_mask, 1);
+        pv_set_event_mask(v, true);
     r->rip = handler;
     r->rsp = sp;
     r->cs = FLAT_KERNEL_CS;
@@ -88,7 +88,8 @@ void pv_inject_page_fault(struct vcpu *v, uint32_t error_code, uint64_t cr2)
 {
     if (v->pv->kernel_mode)
         error_code &= ~PF_USER;
-    v->info->arch.cr2 = cr2;
+    if (likely(pv_has_info(v)))
+        v->info->arch.cr2 = cr2;
     pv_inject(v, X86_PF, error_code);
 }
 
@@ -188,7 +189,7 @@ long hc_iret(void)
         r->r11 = c.r11;
     }
     v->pv->in_nmi = false;
-    WRITE_ONCE(v->info->evtchn_upcall_mask, !(c.rflags & RFLAGS_IF));
+    pv_set_event_mask(v, !(c.rflags & RFLAGS_IF));
     return c.rax;
 }
 

@@ -34,8 +34,21 @@ static inline uint64_t rflags_for_guest(uint64_t rflags)
  */
 uint64_t pv_walk(mfn_t l4, uint64_t va, uint64_t *access);
 
+/*
+ * The guest's event mask. vCPUs beyond XEN_LEGACY_MAX_VCPUS that have registered no vcpu_info share
+ * a dummy that stays masked.
+ */
+static inline bool pv_has_info(const struct vcpu *v)
+{
+    return v->id < XEN_LEGACY_MAX_VCPUS || !mfn_equal(v->info_frame, MFN_NONE);
+}
+static inline void pv_set_event_mask(struct vcpu *v, bool masked)
+{
+    if (likely(pv_has_info(v)))
+        WRITE_ONCE(v->info->evtchn_upcall_mask, masked);
+}
+
 /* --- callback.c --- */
-struct vcpu;
 /* A software interrupt: bounced through the trap table without an error code. */
 void pv_inject_interrupt(struct vcpu *v, unsigned vector);
 void pv_bounce_syscall(struct vcpu *v, bool compat); /* SYSCALL of user mode */

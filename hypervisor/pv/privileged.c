@@ -197,7 +197,8 @@ static enum emulate_result write_cr(struct emulate_ctx *ctx, unsigned cr, uint64
         pv_cr_load(v);
         return EMULATE_OK;
     case 2:
-        v->info->arch.cr2 = value;
+        if (pv_has_info(v))
+            v->info->arch.cr2 = value;
         return EMULATE_OK;
     case 3:
         return pv_set_l4(v, mfn(xen_cr3_to_pfn(value)), false) ? emulate_raise(ctx, X86_GP, 0)
