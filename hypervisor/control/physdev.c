@@ -47,6 +47,12 @@ static int set_iopl(guest_ptr_t arg)
     return 0;
 }
 
+static int set_iobitmap(guest_ptr_t arg)
+{
+    PHYSDEV_IN(struct physdev_set_iobitmap, s);
+    return pv_set_iobitmap(current_vcpu(), guest_handle(s.bitmap).addr, s.nr_ports);
+}
+
 static int map_msi(struct domain *d, struct physdev_map_pirq *m, uint16_t segment)
 {
     struct msi_request request = {
@@ -171,6 +177,8 @@ long hc_physdev_op(uint64_t cmd, uint64_t argument)
         return irq_status_query(arg);
     case PHYSDEVOP_set_iopl:
         return set_iopl(arg);
+    case PHYSDEVOP_set_iobitmap:
+        return set_iobitmap(arg);
     case PHYSDEVOP_map_pirq:
         return map_pirq(arg);
     case PHYSDEVOP_unmap_pirq:
