@@ -255,6 +255,62 @@ static void races(void)
     checks_passed++;
 }
 
+/* --- a frame that left us, written through another vCPU's stale translation --- */
+static volatile uint64_t *victim;
+
+static void hammer(void *arg)
+{
+    (void)arg;
+    while (!stop)
+        try_write((void *)(uintptr_t)victim, 0x2222);
+}
+
+static long reserve(unsigned cmd, xen_pfn_t *frame)
+{
+    struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
+
+    r.extent_start.p = frame;
+    return HC(memory_op, cmd, &r);
+}
+
+static void released(void)
+{
+    unsigned again = 0, spoiled = 0;
+
+    section("a page given back while another vCPU still has it in its TLB");
+    for (int round = 0; round < 40; round++) {
+        uint64_t *page = page_alloc();
+        xen_pfn_t frame = mfn_of(page), old = frame;
+
+        victim = page;
+        stop = false;
+        CHECK_EQ(cpu_run(1, hammer, NULL), 0);
+        while (!*victim)
+            cpu_relax();
+        CHECK_EQ(HC(update_va_mapping, page, 0, UVMF_NONE), 0); /* no flush asked */
+        CHECK_EQ(reserve(XENMEM_decrease_reservation, &frame), 1);
+        frame = pfn_of(page);
+        CHECK_EQ(reserve(XENMEM_populate_physmap, &frame), 1);
+        again += frame == old;
+        volatile uint64_t *w = window_map(frame, PTE_KERN);
+
+        w[0] = 0x1111;
+        for (int i = 0; i < 2000; i++)
+            if (w[0] != 0x1111) {
+                spoiled++;
+                break;
+            }
+        stop = true;
+        cpu_wait(1);
+        window_unmap((void *)(uintptr_t)w);
+        set_p2m(pfn_of(page), frame);
+        CHECK_EQ(map_rw(page), 0);
+        page_free(page);
+    }
+    print("  the same frame came back %u times of 40\n", again);
+    CHECK_EQ(spoiled, 0);
+}
+
 /* With the stable flag all vCPUs' clocks are one; without it each runs for itself. */
 static void clocks(void *arg)
 {
@@ -287,6 +343,7 @@ void test_main(void)
     bring_up();
     interrupts();
     races();
+    released();
     section("clocks of all vCPUs");
     bad = 0;
     all(clocks, clocks);
