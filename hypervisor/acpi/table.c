@@ -8,6 +8,7 @@
  */
 #include "acpi/internal.h"
 #include "console/console.h"
+#include "cpu/cpu.h"
 #include "mm/mm.h"
 
 #define MAX_TABLES     64
@@ -35,8 +36,11 @@ static unsigned pages_of(maddr_t at, size_t size)
     return (unsigned)((at.a % PAGE_SIZE + size + PAGE_SIZE - 1) / PAGE_SIZE);
 }
 
+/* NULL also for addresses that the CPU does not have: firmware's pointers are not trusted. */
 static const void *map(maddr_t at, size_t size)
 {
+    if (at.a + size < at.a || (at.a + size - 1) >> cpu_features.phys_bits)
+        return NULL;
     uint8_t *va = vmap_contiguous(maddr_to_mfn(at), pages_of(at, size), MAP_RO);
     return va ? va + at.a % PAGE_SIZE : NULL;
 }

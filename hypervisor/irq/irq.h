@@ -27,8 +27,8 @@ typedef void (*irq_handler)(unsigned irq, void *data);
 
 extern unsigned irq_gsi_count; /* [I] */
 
-void irq_init(void);           /* PICs masked, IO-APICs found and masked, vectors installed */
-void lapic_init(void);         /* this CPU's */
+void irq_init(void);   /* PICs masked, IO-APICs found and masked, vectors installed */
+void lapic_init(void); /* this CPU's */
 bool lapic_is_x2apic(void);
 uint32_t lapic_id(void);
 void lapic_eoi(void);
@@ -50,7 +50,8 @@ void irq_unmask(unsigned irq);
 void irq_done(unsigned irq);
 bool irq_is_level(unsigned irq);
 bool irq_needs_eoi(unsigned irq); /* irq_done() must be called after each firing */
-/* -XEN_EBUSY once bound with another setting. Trigger and polarity of a GSI (PHYSDEVOP_setup_gsi). */
+/* -XEN_EBUSY once bound with another setting. Trigger and polarity of a GSI (PHYSDEVOP_setup_gsi).
+ */
 int __must_check irq_set_trigger(unsigned gsi, bool level, bool active_low);
 void irq_set_affinity(unsigned irq, unsigned cpu);
 
