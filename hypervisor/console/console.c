@@ -187,9 +187,9 @@ void console_receive(char c)
     if (c == ESCAPE) {
         escapes = 0;
         input_to_keys = !input_to_keys;
-        log_error("*** serial input goes to %s (three Ctrl-A switch%s)",
-                  input_to_keys ? "the hypervisor's keys" : "domain 0",
-                  input_to_keys ? " back, 'h' lists the keys" : "");
+        log_always("*** serial input goes to %s (three Ctrl-A switch%s)",
+                   input_to_keys ? "the hypervisor's keys" : "domain 0",
+                   input_to_keys ? " back, 'h' lists the keys" : "");
         return;
     }
     /* Fewer than three were meant for whoever reads the line. */

@@ -9,7 +9,8 @@
 #include "lib/compiler.h"
 #include "lib/types.h"
 
-enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+/* LOG_ALWAYS: answers to debug keys, last words; shown whatever loglvl= says. */
+enum log_level { LOG_ALWAYS = -1, LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 /* A line of the hypervisor; "\n" is appended by the call. Shown when @level <= loglvl=. */
 void log_print(enum log_level level, const char *fmt, ...) __printf(2, 3);
@@ -20,10 +21,11 @@ void log_print(enum log_level level, const char *fmt, ...) __printf(2, 3);
  */
 void log_guest(unsigned domid, enum log_level level, const char *fmt, ...) __printf(3, 4);
 
-#define log_error(...) log_print(LOG_ERROR, __VA_ARGS__)
-#define log_warn(...)  log_print(LOG_WARNING, __VA_ARGS__)
-#define log_info(...)  log_print(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_print(LOG_DEBUG, __VA_ARGS__)
+#define log_always(...) log_print(LOG_ALWAYS, __VA_ARGS__)
+#define log_error(...)  log_print(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...)   log_print(LOG_WARNING, __VA_ARGS__)
+#define log_info(...)   log_print(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)  log_print(LOG_DEBUG, __VA_ARGS__)
 
 /* Prints, shows registers and a symbolic stack trace, stops the other CPUs, halts or reboots. */
 void panic(const char *fmt, ...) __printf(1, 2) __noreturn;

@@ -22,10 +22,10 @@ void key_press(char key)
 {
     unsigned i = (unsigned char)key;
     if (i < ARRAY_SIZE(keys) && keys[i].fn) {
-        log_error("key '%c': %s", key, keys[i].help);
+        log_always("key '%c': %s", key, keys[i].help);
         keys[i].fn(key);
     } else if (key > ' ' && key <= '~') {
-        log_error("no such key '%c'; 'h' lists them", key);
+        log_always("no such key '%c'; 'h' lists them", key);
     }
 }
 
@@ -33,13 +33,13 @@ static void show_help(char key __unused)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(keys); i++)
         if (keys[i].fn)
-            log_error("  %c  %s", (char)i, keys[i].help);
+            log_always("  %c  %s", (char)i, keys[i].help);
 }
 
 static void show_this_cpu(void *unused __unused)
 {
     const struct stack_top *top = stack_top();
-    log_error("CPU %u, what it left last:", this_cpu()->id);
+    log_always("CPU %u, what it left last:", this_cpu()->id);
     regs_dump(&top->regs);
 }
 

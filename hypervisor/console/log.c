@@ -87,15 +87,19 @@ static void put_line(char *line, size_t n)
     console_put_line(line, n);
 }
 
-static const char *const level_tag[] = {
-    [LOG_ERROR] = "error: ", [LOG_WARNING] = "warning: ", [LOG_INFO] = "", [LOG_DEBUG] = "debug: "};
+static const char *tag(enum log_level level)
+{
+    static const char *const tags[] = {
+        [LOG_ERROR] = "error: ", [LOG_WARNING] = "warning: ", [LOG_DEBUG] = "debug: "};
+    return level >= LOG_ERROR && level <= LOG_DEBUG && tags[level] ? tags[level] : "";
+}
 
 void log_print(enum log_level level, const char *fmt, ...)
 {
     if ((int)level > boot_options.loglvl && !console_panicking())
         return;
     char line[LINE_MAX];
-    size_t n = (size_t)snprintf(line, sizeof(line), "(trilby) %s", level_tag[level]);
+    size_t n = (size_t)snprintf(line, sizeof(line), "(trilby) %s", tag(level));
     va_list ap;
     va_start(ap, fmt);
     n += (size_t)vsnprintf(line + n, sizeof(line) - n, fmt, ap);
@@ -151,7 +155,7 @@ void log_guest(unsigned domid, enum log_level level, const char *fmt, ...)
             (size_t)snprintf(line, sizeof(line), "(trilby) d%u %u lines dropped", domid, dropped);
         put_line(line, n);
     }
-    size_t n = (size_t)snprintf(line, sizeof(line), "(trilby) d%u %s", domid, level_tag[level]);
+    size_t n = (size_t)snprintf(line, sizeof(line), "(trilby) d%u %s", domid, tag(level));
     va_list ap;
     va_start(ap, fmt);
     n += (size_t)vsnprintf(line + n, sizeof(line) - n, fmt, ap);

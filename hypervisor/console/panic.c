@@ -58,17 +58,17 @@ void panic_body(const char *fmt, ...)
     panic_regs.ss = ss;
     panic_regs.rip = from - 5; /* the call itself, which may be its function's last */
     panic_regs.rsp += 8;       /* as after the return that does not happen */
-    log_error("----");
-    log_error("PANIC on CPU %u: %s", self - 1, message);
+    log_always("----");
+    log_always("PANIC on CPU %u: %s", self - 1, message);
     regs_dump(&panic_regs);
     stack_trace(&panic_regs);
     ipi_stop_others();
 
     if (boot_options.noreboot) {
-        log_error("halted; reset the machine by hand (noreboot)");
+        log_always("halted; reset the machine by hand (noreboot)");
         machine_halt();
     }
-    log_error("the machine reboots");
+    log_always("the machine reboots");
     pause_before_reboot();
     machine_reboot();
 }

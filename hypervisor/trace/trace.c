@@ -16,7 +16,7 @@ static void show(char key __unused)
         for (unsigned i = 0; i < cpus_present; i++)
             if (cpus[i])
                 sum += READ_ONCE(cpus[i]->counters[c]);
-        log_error("  %-18s %lu", names[c], sum);
+        log_always("  %-18s %lu", names[c], sum);
     }
 }
 
