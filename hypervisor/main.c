@@ -45,8 +45,6 @@ int main(void)
     pv_init();
     pv_init_cpu();
     smp_start_cpus(); /* each runs the per-CPU lines above */
-    time_compare_cpus();
-    time_start_checks();
 
     console_init(); /* input by interrupt, ring of its final size */
     trace_init();

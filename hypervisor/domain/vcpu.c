@@ -33,6 +33,7 @@ static int stack_alloc(struct vcpu *v)
     v->stack = (struct stack_top *)(base + STACK_SIZE) - 1;
     v->stack->vcpu = v;
     v->stack->cpu = cpus[v->sched.cpu];
+    v->sched.stack = v->stack;
     return 0;
 }
 

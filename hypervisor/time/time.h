@@ -27,8 +27,6 @@ struct tsc_scale {
 
 void time_init(void);         /* platform clock, TSC frequency, boot wall clock (CMOS) */
 void time_init_cpu(void);     /* per-CPU timer structures */
-void time_compare_cpus(void); /* once all CPUs are up: do their TSCs agree? */
-void time_start_checks(void); /* compares TSC and platform clock once a second from now on */
 ns_t time_now(void);
 ns_t time_from_tsc(uint64_t tsc);
 uint64_t time_to_tsc(ns_t when);
