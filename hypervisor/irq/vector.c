@@ -82,7 +82,6 @@ void cpu_handle_irq(struct cpu_user_regs *regs, unsigned vector)
 {
     switch (vector) {
     case VECTOR_TIMER:
-        count(TRACE_timer_irqs);
         lapic_eoi();
         timer_interrupt();
         break;

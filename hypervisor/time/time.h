@@ -25,13 +25,15 @@ struct tsc_scale {
     int8_t shift;
 };
 
-void time_init(void);         /* platform clock, TSC frequency, boot wall clock (CMOS) */
-void time_init_cpu(void);     /* per-CPU timer structures */
+void time_init(void);      /* platform clock, TSC frequency, boot wall clock (CMOS) */
+void time_init_cpu(void);  /* per-CPU timer structures */
+void time_compare_cpus(void); /* once all CPUs are up: do their TSCs agree? */
+void time_start_checks(void); /* compares TSC and platform clock once a second from now on */
 ns_t time_now(void);
 ns_t time_from_tsc(uint64_t tsc);
 uint64_t time_to_tsc(ns_t when);
 const struct tsc_scale *time_scale(void);
-bool time_tsc_stable(void); /* TSCs are constant and agree across CPUs */
+bool time_tsc_stable(void);     /* TSCs are constant and agree across CPUs */
 uint64_t time_tsc_khz(void);
 const char *time_source_name(void);
 void time_busy_wait(ns_t delay); /* polls; boot and reset paths only */
