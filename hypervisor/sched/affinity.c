@@ -112,33 +112,44 @@ void fair_move(struct sched_entity *e, struct fair_queue *from, unsigned cpu, bo
     WRITE_ONCE(e->cpu, cpu);
 }
 
-/* A CPU whose clock is ahead of @q's by so much that @e should run there; MAX_CPUS: none seen. */
-static unsigned faster_cpu(struct fair_queue *q, const struct sched_entity *e, ns_t now)
+/*
+ * By how much @other's clock must be ahead. Never enough when it has as much to do: then the clocks
+ * drift apart no further. More when moving @e would only turn the difference round.
+ */
+static int64_t lead_wanted(const struct fair_queue *q, const struct fair_queue *other,
+                           const struct sched_entity *e)
 {
+    uint32_t load = READ_ONCE(other->load);
+    if (load >= q->load)
+        return INT64_MAX;
+    return load + e->weight <= q->load ? HANDOFF_LEAD : HANDOFF_LEAD_TURN;
+}
+
+unsigned fair_better_cpu(struct fair_queue *q, const struct sched_entity *e, ns_t now)
+{
+    unsigned idle = fair_claim_idle(e);
+    if (idle < MAX_CPUS || now < q->next_handoff)
+        return idle;
     for (unsigned i = 0; i < PROBES; i++) {
         unsigned cpu = next_cpu(&q->probe, &e->hard);
         if (cpu == MAX_CPUS)
             break;
         const struct fair_queue *other = fair_queues[cpu];
-        if (other != q && fair_lead(other, now) - fair_lead(q, now) > (int64_t)HANDOFF_LEAD)
+        if (other != q && fair_lead(other, now) - fair_lead(q, now) > lead_wanted(q, other, e))
             return cpu;
     }
+    q->next_handoff = now + HANDOFF_EVERY;
     return MAX_CPUS;
 }
 
 struct sched_entity *fair_hand_off(struct fair_queue *q, ns_t now)
 {
-    bool compare = now >= q->next_handoff;
     struct rb_node *n = rb_first(&q->waiting);
     for (unsigned i = 0; n && i < LOOK_AT; i++, n = rb_next(n)) {
         struct sched_entity *e = container_of(n, struct sched_entity, node);
         if (__atomic_load_n(&e->on_cpu, __ATOMIC_ACQUIRE))
             continue;
-        unsigned cpu = fair_claim_idle(e);
-        if (cpu == MAX_CPUS && compare) {
-            q->next_handoff = now + HANDOFF_EVERY;
-            cpu = faster_cpu(q, e, now);
-        }
+        unsigned cpu = fair_better_cpu(q, e, now);
         if (cpu == MAX_CPUS || cpu == q->cpu)
             continue;
         fair_dequeue(q, e);

@@ -211,11 +211,12 @@ void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
  * @e belongs to @q, locked, and is asleep; drops the lock. It may have run already on return.
  * False: somebody else was quicker, or it may not run any more.
  */
-static bool put_somewhere(struct fair_queue *q, struct sched_entity *e, unsigned cpu, ns_t now)
+static bool put_somewhere(struct fair_queue *q, struct sched_entity *e, unsigned cpu, bool compare,
+                          ns_t now)
 {
     bool elsewhere = cpu != q->cpu;
     if (elsewhere) {
-        fair_move(e, q, cpu, false, now);
+        fair_move(e, q, cpu, compare, now);
         spin_unlock(&q->lock);
         q = fair_lock(e);
     }
@@ -236,10 +237,11 @@ void fair_wake(struct sched_entity *e)
         spin_unlock(&q->lock);
         return;
     }
+    charge(q, now);
     clock_advance(q, now);
     if (vtime_before(e->vtime, q->clock - SLEEP_CREDIT))
         e->vtime = q->clock - SLEEP_CREDIT;
-    put_somewhere(q, e, fair_place(e, now), now);
+    put_somewhere(q, e, fair_place(e, now), false, now);
 }
 
 void fair_sleep(struct sched_entity *e)
@@ -259,11 +261,19 @@ bool fair_must_leave(const struct sched_entity *e)
     return READ_ONCE(e->blockers) & ~(SCHED_BLOCKED | SCHED_POLLING) || !fair_allowed(e, e->cpu);
 }
 
+/* Mostly not: it was preempted, nobody idles who could take it, and queues were just compared. */
+static bool worth_settling(const struct sched_entity *e)
+{
+    const struct fair_queue *q = fair_queues[READ_ONCE(e->cpu)];
+    if (!READ_ONCE(e->queued))
+        return fair_may_run(e);
+    return !fair_allowed(e, q->cpu) || READ_ONCE(q->now) >= READ_ONCE(q->next_handoff) ||
+           fair_idle_for(e);
+}
+
 void fair_settle(struct sched_entity *e)
 {
-    /* Preempted, and nobody idles who could take it: by far the most frequent case. */
-    if (READ_ONCE(e->queued) ? !fair_idle_for(e) && fair_allowed(e, READ_ONCE(e->cpu))
-                             : !fair_may_run(e))
+    if (!worth_settling(e))
         return;
     ns_t now = fair_ops->now();
     struct fair_queue *q = fair_lock(e);
@@ -272,18 +282,19 @@ void fair_settle(struct sched_entity *e)
         return;
     }
     if (e->queued) {
-        unsigned cpu = e->parked ? q->cpu : fair_claim_idle(e);
+        unsigned cpu = e->parked ? q->cpu : fair_better_cpu(q, e, now);
         if (!fair_allowed(e, q->cpu))
             cpu = cpu < MAX_CPUS && cpu != q->cpu ? cpu : fair_place(e, now);
+        if (cpu == q->cpu)
+            fair_ops->kick(cpu); /* it may have been claimed */
         if (cpu == MAX_CPUS || cpu == q->cpu) {
-            fair_ops->kick(q->cpu);
             spin_unlock(&q->lock);
             return;
         }
         fair_dequeue(q, e);
-        put_somewhere(q, e, cpu, now);
+        put_somewhere(q, e, cpu, true, now);
     } else {
-        put_somewhere(q, e, fair_place(e, now), now);
+        put_somewhere(q, e, fair_place(e, now), false, now);
     }
 }
 
@@ -426,7 +437,7 @@ struct sched_entity *fair_schedule(struct fair_queue *q, bool yield)
             moved = fair_steal(q, now); /* for ourselves, then */
         if (moved) {
             struct fair_queue *to = fair_lock(moved);
-            if (!put_somewhere(to, moved, to->cpu, now) && target != q->cpu)
+            if (!put_somewhere(to, moved, to->cpu, false, now) && target != q->cpu)
                 fair_ops->kick(target); /* claimed as idle, perhaps */
         }
         if (next || !moved)

@@ -22,13 +22,14 @@ static inline bool vtime_before(uint64_t a, uint64_t b)
 #define SLICE_ROUND  MILLISECONDS(20)       /* everybody once in this time, if slices allow */
 #define PREEMPT_LEAD VTIME(MILLISECONDS(1)) /* so much behind the running one, and it must go */
 #define SLEEP_CREDIT                                                                               \
-    VTIME(MILLISECONDS(4))                    /* a sleeper starts at most so much behind the clock \
-                                               */
-#define MOVE_CREDIT   VTIME(MILLISECONDS(30)) /* the same for who comes from a slower queue */
-#define HANDOFF_LEAD  VTIME(MILLISECONDS(4))  /* clocks so far apart are brought together */
-#define SLICE_LEAST   MICROSECONDS(200)       /* of who has less budget left; the rest is debt */
-#define HANDOFF_EVERY MILLISECONDS(2)
-#define EPOCH         SECONDS(4)
+    VTIME(MILLISECONDS(4)) /* a sleeper starts at most so much behind the clock                    \
+                            */
+#define MOVE_CREDIT       VTIME(MILLISECONDS(24)) /* the same for who comes from a slower queue */
+#define HANDOFF_LEAD      VTIME(MILLISECONDS(4))  /* clocks so far apart are brought together */
+#define SLICE_LEAST       MICROSECONDS(200) /* of who has less budget left; the rest is debt */
+#define HANDOFF_LEAD_TURN (4 * HANDOFF_LEAD)
+#define HANDOFF_EVERY     MILLISECONDS(2)
+#define EPOCH             SECONDS(16)
 
 extern struct cpu_mask fair_idle;    /* [a] CPUs that idle and nobody has claimed yet */
 extern struct cpu_mask fair_waiting; /* [a] CPUs on whose queue somebody waits */
@@ -53,6 +54,11 @@ unsigned fair_place(struct sched_entity *e, ns_t now);
 /* An idle CPU for @e, claimed; MAX_CPUS: none. */
 unsigned fair_claim_idle(const struct sched_entity *e);
 bool fair_idle_for(const struct sched_entity *e);
+/*
+ * A CPU where @e, waiting on @q (locked), should run instead: an idle one, claimed, or one whose
+ * clock is well ahead, of the few compared now and then; MAX_CPUS: none.
+ */
+unsigned fair_better_cpu(struct fair_queue *q, const struct sched_entity *e, ns_t now);
 /*
  * @e, on no queue, from @from (locked) to the queue of @cpu: the caller enqueues it there. What it
  * is ahead or behind goes with it; with @compare also what the slower clock of @from cost it.
