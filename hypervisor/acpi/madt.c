@@ -1,134 +1,111 @@
-/*
- * MADT (ACPI 6.5 section 5.2.12): CPUs, IO-APICs, and where ISA lines really arrive. Entries are
- * variable-length records; one that does not fit its table ends the reading.
- */
+/* MADT: processors, IO-APICs, where ISA interrupts arrive (ACPI 6.5 section 5.2.12). */
 #include "acpi/internal.h"
 #include "console/console.h"
-#include "lib/string.h"
+
+#define MADT_LAPIC_ADDRESS 36
+#define MADT_ENTRIES       44
 
 enum {
-    MADT_LAPIC = 0,
-    MADT_IOAPIC = 1,
-    MADT_OVERRIDE = 2,
-    MADT_LAPIC_ADDRESS = 5,
-    MADT_X2APIC = 9,
+    ENTRY_LAPIC = 0,
+    ENTRY_IOAPIC = 1,
+    ENTRY_OVERRIDE = 2,
+    ENTRY_LAPIC_ADDRESS = 5,
+    ENTRY_X2APIC = 9,
 };
 
-#define CPU_ENABLED        (1u << 0)
-#define CPU_ONLINE_CAPABLE (1u << 1)
+#define LAPIC_ENABLED    1u
+#define LAPIC_BROADCAST  0xffu /* firmware fills unused entries with it */
+#define X2APIC_BROADCAST 0xffffffffu
 
-/* MPS INTI flags (table 5.22). */
-#define POLARITY(f)   ((f)&3)
-#define POLARITY_LOW  3
-#define TRIGGER(f)    ((f) >> 2 & 3)
-#define TRIGGER_LEVEL 3
-
-struct madt_lapic {
-    uint8_t type, length, acpi_id, apic_id;
-    uint32_t flags;
-} __packed;
-
-struct madt_x2apic {
-    uint8_t type, length;
-    uint16_t reserved;
-    uint32_t apic_id, flags, acpi_id;
-} __packed;
-
-struct madt_ioapic {
-    uint8_t type, length, id, reserved;
-    uint32_t address, gsi_base;
-} __packed;
-
-struct madt_override {
-    uint8_t type, length, bus, source;
-    uint32_t gsi;
-    uint16_t flags;
-} __packed;
-
-struct madt_lapic_address {
-    uint8_t type, length;
-    uint16_t reserved;
-    uint64_t address;
-} __packed;
-
-void acpi_defaults(void)
-{
-    memset(&acpi_info, 0, sizeof(acpi_info));
-    acpi_info.lapic_address = maddr(0xfee00000);
-    acpi_info.reset.space = 0xff;
-    acpi_info.sci_irq = 9;
-    for (unsigned i = 0; i < ARRAY_SIZE(acpi_info.isa); i++)
-        acpi_info.isa[i].gsi = i;
-}
+/* Interrupt flags (MPS INTI): 0 = as the bus has it, which for ISA is active high, edge. */
+#define INTI_POLARITY(f) ((f)&3)
+#define INTI_TRIGGER(f)  ((f) >> 2 & 3)
+#define INTI_ACTIVE_LOW  3
+#define INTI_LEVEL       3
 
 static void add_cpu(uint32_t acpi_id, uint32_t apic_id, uint32_t flags)
 {
-    if (!(flags & (CPU_ENABLED | CPU_ONLINE_CAPABLE)))
-        return; /* an empty socket */
+    for (unsigned i = 0; i < acpi_info.cpus; i++)
+        if (acpi_info.cpu[i].apic_id == apic_id)
+            return; /* listed as LAPIC and as x2APIC */
     if (acpi_info.cpus == ACPI_MAX_CPUS) {
-        log_warn("acpi: more than %u CPUs: APIC id %u and on are ignored", ACPI_MAX_CPUS, apic_id);
+        log_warn("ACPI: more than %u CPUs; the others are not used", ACPI_MAX_CPUS);
         return;
     }
-    acpi_info.cpu[acpi_info.cpus++] = (struct acpi_cpu){acpi_id, apic_id, flags & CPU_ENABLED};
-}
-
-static void add_ioapic(const struct madt_ioapic *e)
-{
-    if (acpi_info.ioapics == ACPI_MAX_IOAPICS) {
-        log_warn("acpi: more than %u IO-APICs: id %u is ignored", ACPI_MAX_IOAPICS, e->id);
-        return;
-    }
-    acpi_info.ioapic[acpi_info.ioapics++] =
-        (struct acpi_ioapic){e->id, e->gsi_base, maddr(e->address)};
-}
-
-static void add_override(const struct madt_override *e)
-{
-    if (e->bus != 0 || e->source >= ARRAY_SIZE(acpi_info.isa))
-        return;
-    /* "Conforms to the bus" means edge, high for ISA. */
-    acpi_info.isa[e->source] = (struct acpi_override){
-        .gsi = e->gsi,
-        .active_low = POLARITY(e->flags) == POLARITY_LOW,
-        .level = TRIGGER(e->flags) == TRIGGER_LEVEL,
+    acpi_info.cpu[acpi_info.cpus++] = (struct acpi_cpu){
+        .acpi_id = acpi_id,
+        .apic_id = apic_id,
+        .enabled = flags & LAPIC_ENABLED,
     };
 }
 
-static void read_entry(const uint8_t *p, size_t length)
+static void add_ioapic(const uint8_t *e)
 {
-    if (p[0] == MADT_LAPIC && length >= sizeof(struct madt_lapic)) {
-        const struct madt_lapic *e = (const void *)p;
-        add_cpu(e->acpi_id, e->apic_id, e->flags);
-    } else if (p[0] == MADT_X2APIC && length >= sizeof(struct madt_x2apic)) {
-        const struct madt_x2apic *e = (const void *)p;
-        add_cpu(e->acpi_id, e->apic_id, e->flags);
-    } else if (p[0] == MADT_IOAPIC && length >= sizeof(struct madt_ioapic)) {
-        add_ioapic((const void *)p);
-    } else if (p[0] == MADT_OVERRIDE && length >= sizeof(struct madt_override)) {
-        add_override((const void *)p);
-    } else if (p[0] == MADT_LAPIC_ADDRESS && length >= sizeof(struct madt_lapic_address)) {
-        acpi_info.lapic_address = maddr(((const struct madt_lapic_address *)p)->address);
+    if (acpi_info.ioapics == ACPI_MAX_IOAPICS) {
+        log_warn("ACPI: more than %u IO-APICs; the others are not used", ACPI_MAX_IOAPICS);
+        return;
+    }
+    acpi_info.ioapic[acpi_info.ioapics++] = (struct acpi_ioapic){
+        .id = e[2],
+        .address = maddr(acpi_u32(e, 4)),
+        .gsi_base = acpi_u32(e, 8),
+    };
+}
+
+static void add_override(const uint8_t *e)
+{
+    uint8_t bus = e[2], source = e[3];
+    uint16_t flags = acpi_u16(e, 8);
+    if (bus != 0 || source >= ARRAY_SIZE(acpi_info.isa))
+        return;
+    acpi_info.isa[source] = (struct acpi_override){
+        .gsi = acpi_u32(e, 4),
+        .active_low = INTI_POLARITY(flags) == INTI_ACTIVE_LOW,
+        .level = INTI_TRIGGER(flags) == INTI_LEVEL,
+    };
+}
+
+static void read_entry(const uint8_t *e, uint8_t size)
+{
+    switch (e[0]) {
+    case ENTRY_LAPIC:
+        if (size >= 8 && e[3] != LAPIC_BROADCAST)
+            add_cpu(e[2], e[3], acpi_u32(e, 4));
+        break;
+    case ENTRY_IOAPIC:
+        if (size >= 12)
+            add_ioapic(e);
+        break;
+    case ENTRY_OVERRIDE:
+        if (size >= 10)
+            add_override(e);
+        break;
+    case ENTRY_LAPIC_ADDRESS:
+        if (size >= 12)
+            acpi_info.lapic_address = maddr(acpi_u64(e, 4));
+        break;
+    case ENTRY_X2APIC:
+        if (size >= 16 && acpi_u32(e, 4) != X2APIC_BROADCAST)
+            add_cpu(acpi_u32(e, 12), acpi_u32(e, 4), acpi_u32(e, 8));
+        break;
+    default:
+        break;
     }
 }
 
-void acpi_read_madt(void)
+void acpi_read_madt(const void *table, size_t size)
 {
-    size_t size, at = sizeof(struct acpi_header) + 8;
-    const uint8_t *madt = acpi_find_table("APIC", &size);
-    if (!madt || size < at) {
-        log_warn("acpi: no MADT: one CPU, no IO-APIC");
+    const uint8_t *p = table;
+    if (size < MADT_ENTRIES)
         return;
-    }
-    uint32_t lapic;
-    memcpy(&lapic, madt + sizeof(struct acpi_header), sizeof(lapic));
-    acpi_info.lapic_address = maddr(lapic);
-    while (at + 2 <= size) {
-        size_t length = madt[at + 1];
-        if (length < 2 || at + length > size) {
-            log_warn("acpi: MADT entry at %lu claims %lu bytes: the rest is ignored", at, length);
+    acpi_info.lapic_address = maddr(acpi_u32(p, MADT_LAPIC_ADDRESS));
+    for (size_t at = MADT_ENTRIES; at + 2 <= size;) {
+        uint8_t length = p[at + 1];
+        if (length < 2 || length > size - at) {
+            log_warn("ACPI: MADT entry at %zu has length %u; the rest is ignored", at, length);
             return;
         }
-        read_entry(madt + at, length);
+        read_entry(p + at, length);
         at += length;
     }
 }

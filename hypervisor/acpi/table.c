@@ -1,162 +1,213 @@
 /*
- * Finding ACPI tables (ACPI 6.5 section 5.2): RSDP, then XSDT or RSDT, then each table by its
- * signature. Firmware is not trusted to be right: lengths are bounded and checksums must be zero;
- * a table that fails is as good as absent.
+ * Finding the firmware's tables: RSDP (from the loader, or by its signature in low memory), the
+ * list it leads to (XSDT, or RSDT of old), and each table by signature (ACPI 6.5 section 5.2).
+ *
+ * Nothing read is believed: lengths are bounded, checksums verified, and a table that fails is as
+ * good as absent. Tables lie in RAM or in reserved memory that the direct map leaves out, so each
+ * is mapped when it is first asked for, and stays mapped.
  */
-#include "acpi/acpi.h"
 #include "acpi/internal.h"
 #include "console/console.h"
-#include "lib/string.h"
+#include "cpu/cpu.h"
 #include "mm/mm.h"
 
 #define MAX_TABLES     64
 #define MAX_TABLE_SIZE (1u << 20)
 
-struct acpi_info acpi_info __ro_after_init;
+#define LOW_MEMORY     0x100000
+#define EBDA_POINTER   0x40e /* real-mode segment of the extended BIOS data area */
+#define BIOS_START     0xe0000
+#define RSDP_SIZE_1    20
+#define RSDP_SIZE_2    36
+
+struct acpi_info acpi_info = {.reset.space = 0xff};
 
 static struct {
     char signature[4];
     maddr_t at;
-    size_t size;
-    const void *mapped; /* NULL until asked for */
-} tables[MAX_TABLES] __ro_after_init;
-static unsigned table_count __ro_after_init;
+    uint32_t size;
+    const void *mapped; /* NULL until asked for, or when it turned out to be bad */
+    bool bad;
+} tables[MAX_TABLES];
+static unsigned table_count;
 
-bool acpi_checksum_ok(const void *data, size_t size)
+static unsigned pages_of(maddr_t at, size_t size)
 {
-    const uint8_t *p = data;
+    return (unsigned)((at.a % PAGE_SIZE + size + PAGE_SIZE - 1) / PAGE_SIZE);
+}
+
+/* NULL also for addresses that the CPU does not have: firmware's pointers are not trusted. */
+static const void *map(maddr_t at, size_t size)
+{
+    if (at.a + size < at.a || (at.a + size - 1) >> cpu_features.phys_bits)
+        return NULL;
+    uint8_t *va = vmap_contiguous(maddr_to_mfn(at), pages_of(at, size), MAP_RO);
+    return va ? va + at.a % PAGE_SIZE : NULL;
+}
+
+static void unmap(const void *va, maddr_t at, size_t size)
+{
+    if (va)
+        vunmap((uint8_t *)va - at.a % PAGE_SIZE, pages_of(at, size));
+}
+
+static bool sums_to_zero(const void *p, size_t size)
+{
     uint8_t sum = 0;
-    while (size--)
-        sum += *p++;
+    for (size_t i = 0; i < size; i++)
+        sum += ((const uint8_t *)p)[i];
     return sum == 0;
 }
 
-/* Tables may lie in memory that the direct map leaves out; mappings made here are kept. */
-const void *acpi_map(maddr_t at, size_t size)
+/* --- RSDP --- */
+
+static bool is_rsdp(const uint8_t *p)
 {
-#ifdef HOST_TEST
-    return maddr_to_virt(at);
-#else
-    uint64_t offset = at.a & (PAGE_SIZE - 1);
-    uint64_t frames = (offset + size + PAGE_SIZE - 1) >> PAGE_SHIFT;
-    const char *va = vmap_contiguous(maddr_to_mfn(at), frames, MAP_RO);
-    return va ? va + offset : NULL;
-#endif
+    return !memcmp(p, "RSD PTR ", 8) && sums_to_zero(p, RSDP_SIZE_1);
 }
 
-static const struct acpi_rsdp *check_rsdp(const void *p)
+static uint64_t scan(const uint8_t *low, uint64_t from, uint64_t to)
 {
-    const struct acpi_rsdp *r = p;
-    if (memcmp(r->signature, "RSD PTR ", 8) || !acpi_checksum_ok(r, ACPI_RSDP_V1_SIZE))
+    for (; from + RSDP_SIZE_2 <= to; from += 16)
+        if (is_rsdp(low + from))
+            return from;
+    return 0;
+}
+
+static maddr_t search_rsdp(void)
+{
+    const uint8_t *low = map(maddr(0), LOW_MEMORY);
+    if (!low)
+        return maddr(0);
+    uint64_t found = 0, ebda = (uint64_t)acpi_u16(low, EBDA_POINTER) << 4;
+    if (ebda >= 0x400 && ebda <= LOW_MEMORY - 1024)
+        found = scan(low, ebda, ebda + 1024);
+    if (!found)
+        found = scan(low, BIOS_START, LOW_MEMORY);
+    unmap(low, maddr(0), LOW_MEMORY);
+    return maddr(found);
+}
+
+/* The list of tables that a valid RSDP names; 0 when it is not valid. */
+static maddr_t read_rsdp(maddr_t at, bool *wide)
+{
+    maddr_t list = maddr(0);
+    const uint8_t *p = map(at, RSDP_SIZE_2);
+    if (p && is_rsdp(p)) {
+        *wide = p[15] >= 2 && sums_to_zero(p, RSDP_SIZE_2) && acpi_u64(p, 24);
+        list = maddr(*wide ? acpi_u64(p, 24) : acpi_u32(p, 16));
+    }
+    unmap(p, at, RSDP_SIZE_2);
+    return list;
+}
+
+/* --- tables --- */
+
+/* The whole table, checked; NULL. */
+static const void *map_table(maddr_t at, uint32_t size)
+{
+    if (size < ACPI_HEADER_SIZE || size > MAX_TABLE_SIZE)
         return NULL;
-    if (r->revision >= 2 && !acpi_checksum_ok(r, sizeof(*r)))
+    const void *t = map(at, size);
+    if (t && !sums_to_zero(t, size)) {
+        unmap(t, at, size);
         return NULL;
-    return r;
-}
-
-static const struct acpi_rsdp *scan(uint64_t from, uint64_t size, maddr_t *at)
-{
-    const char *area = acpi_map(maddr(from), size);
-    for (uint64_t i = 0; area && i + sizeof(struct acpi_rsdp) <= size; i += 16) {
-        const struct acpi_rsdp *r = check_rsdp(area + i);
-        if (r) {
-            *at = maddr(from + i);
-            return r;
-        }
     }
-    return NULL;
+    return t;
 }
 
-/* Where the loader said, else the first KiB of the EBDA, else the BIOS area (section 5.2.5.1). */
-static const struct acpi_rsdp *find_rsdp(maddr_t hint, maddr_t *at)
+static bool read_header(maddr_t at, char signature[4], uint32_t *size)
 {
-    if (hint.a) {
-        const void *p = acpi_map(hint, sizeof(struct acpi_rsdp));
-        *at = hint;
-        if (p && check_rsdp(p))
-            return p;
-        log_warn("acpi: no RSDP at 0x%lx where the boot loader says; searching", hint.a);
-    }
-    const uint16_t *ebda_segment = acpi_map(maddr(0x40e), sizeof(uint16_t));
-    uint64_t ebda = ebda_segment ? (uint64_t)*ebda_segment << 4 : 0;
-    const struct acpi_rsdp *r = NULL;
-    if (ebda >= 0x80000 && ebda < 0xa0000)
-        r = scan(ebda, 1024, at);
-    return r ? r : scan(0xe0000, 0x20000, at);
-}
-
-static void add_table(maddr_t at)
-{
-    const struct acpi_header *h = at.a ? acpi_map(at, sizeof(*h)) : NULL;
-    if (!h || table_count == MAX_TABLES)
-        return;
-    if (h->length < sizeof(*h) || h->length > MAX_TABLE_SIZE) {
-        log_warn("acpi: table at 0x%lx claims %u bytes: ignored", at.a, h->length);
-        return;
-    }
-    memcpy(tables[table_count].signature, h->signature, 4);
-    tables[table_count].at = at;
-    tables[table_count].size = h->length;
-    tables[table_count++].mapped = NULL;
-}
-
-/* @width: bytes of each pointer, 8 in an XSDT and 4 in an RSDT. */
-static bool add_root(maddr_t at, unsigned width)
-{
-    const struct acpi_header *h = at.a ? acpi_map(at, sizeof(*h)) : NULL;
-    if (!h || h->length < sizeof(*h) || h->length > MAX_TABLE_SIZE)
+    const void *h = map(at, ACPI_HEADER_SIZE);
+    if (!h)
         return false;
-    h = acpi_map(at, h->length);
-    if (!h || !acpi_checksum_ok(h, h->length))
-        return false;
-    for (size_t i = sizeof(*h); i + width <= h->length; i += width) {
-        uint64_t pointer = 0;
-        memcpy(&pointer, (const char *)h + i, width);
-        add_table(maddr(pointer));
-    }
+    memcpy(signature, h, 4);
+    *size = acpi_u32(h, 4);
+    unmap(h, at, ACPI_HEADER_SIZE);
     return true;
+}
+
+static void remember(maddr_t at)
+{
+    if (!at.a || table_count == MAX_TABLES)
+        return;
+    if (read_header(at, tables[table_count].signature, &tables[table_count].size)) {
+        tables[table_count].at = at;
+        table_count++;
+    }
+}
+
+static void read_list(maddr_t at, bool wide)
+{
+    char signature[4];
+    uint32_t size, entry = wide ? 8 : 4;
+    const void *list = NULL;
+    if (read_header(at, signature, &size) && !memcmp(signature, wide ? "XSDT" : "RSDT", 4))
+        list = map_table(at, size);
+    if (!list) {
+        log_error("ACPI: the list of tables at %lx is not valid", at.a);
+        return;
+    }
+    for (uint32_t i = ACPI_HEADER_SIZE; i + entry <= size; i += entry)
+        remember(maddr(wide ? acpi_u64(list, i) : acpi_u32(list, i)));
+    unmap(list, at, size);
 }
 
 const void *acpi_find_table(const char signature[4], size_t *size)
 {
     for (unsigned i = 0; i < table_count; i++) {
-        if (memcmp(tables[i].signature, signature, 4))
+        if (tables[i].bad || memcmp(tables[i].signature, signature, 4))
             continue;
-        const void *t =
-            tables[i].mapped ? tables[i].mapped : acpi_map(tables[i].at, tables[i].size);
-        if (!t || !acpi_checksum_ok(t, tables[i].size)) {
-            log_warn("acpi: %.4s at 0x%lx has a wrong checksum: ignored", signature,
-                     tables[i].at.a);
-            return NULL;
+        if (!tables[i].mapped)
+            tables[i].mapped = map_table(tables[i].at, tables[i].size);
+        if (tables[i].mapped) {
+            *size = tables[i].size;
+            return tables[i].mapped;
         }
-        tables[i].mapped = t;
-        *size = tables[i].size;
-        return t;
+        tables[i].bad = true;
+        log_error("ACPI: table %.4s at %lx is not valid", signature, tables[i].at.a);
     }
     return NULL;
 }
 
-void acpi_init(maddr_t hint)
+void acpi_init(maddr_t rsdp_hint)
 {
-    maddr_t at = maddr(0);
+    static const struct {
+        char signature[5];
+        void (*read)(const void *table, size_t size);
+    } readers[] = {
+        {"APIC", acpi_read_madt},
+        {"FACP", acpi_read_fadt},
+        {"HPET", acpi_read_hpet},
+        {"MCFG", acpi_read_mcfg},
+    };
+    bool wide = false;
+    maddr_t rsdp = rsdp_hint, list = maddr(0);
+
+    /* ISA lines where no override says otherwise (ACPI 6.5 section 5.2.12.5). */
+    for (unsigned i = 0; i < ARRAY_SIZE(acpi_info.isa); i++)
+        acpi_info.isa[i] = (struct acpi_override){.gsi = i};
     table_count = 0;
-    acpi_defaults();
-    const struct acpi_rsdp *r = find_rsdp(hint, &at);
-    if (!r) {
-        log_warn("acpi: no RSDP found: one CPU, no IO-APIC");
+    if (rsdp.a)
+        list = read_rsdp(rsdp, &wide);
+    if (!list.a) {
+        rsdp = search_rsdp();
+        list = rsdp.a ? read_rsdp(rsdp, &wide) : maddr(0);
+    }
+    if (!list.a) {
+        log_error("ACPI: no tables; one CPU, no IO-APIC");
         return;
     }
-    acpi_info.rsdp = at;
-    bool found = r->revision >= 2 && add_root(maddr(r->xsdt), 8);
-    if (!found && !add_root(maddr(r->rsdt), 4)) {
-        log_warn("acpi: neither XSDT nor RSDT is usable");
-        return;
+    acpi_info.rsdp = rsdp;
+    read_list(list, wide);
+    for (unsigned i = 0; i < ARRAY_SIZE(readers); i++) {
+        size_t size;
+        const void *t = acpi_find_table(readers[i].signature, &size);
+        if (t)
+            readers[i].read(t, size);
+        else
+            log_warn("ACPI: no table %s", readers[i].signature);
     }
-    acpi_read_madt();
-    acpi_read_fadt();
-    acpi_read_hpet();
-    acpi_read_mcfg();
-    log_info("acpi: %u CPUs, %u IO-APICs, HPET %s, PM timer %s, %u MCFG windows", acpi_info.cpus,
-             acpi_info.ioapics, acpi_info.hpet.a ? "yes" : "no",
-             acpi_info.pm_timer_port ? "yes" : "no", acpi_info.mcfgs);
+    log_info("ACPI: %u tables, %u CPUs, %u IO-APICs", table_count, acpi_info.cpus,
+             acpi_info.ioapics);
 }

@@ -82,6 +82,7 @@ void cpu_handle_irq(struct cpu_user_regs *regs, unsigned vector)
 {
     switch (vector) {
     case VECTOR_TIMER:
+        count(TRACE_timer_irqs);
         lapic_eoi();
         timer_interrupt();
         break;

@@ -1,29 +1,28 @@
-/* Shared by the files of time/: platform clocks. */
+/* Between the files of time/. */
 #ifndef TIME_INTERNAL_H
 #define TIME_INTERNAL_H
 
 #include "time/time.h"
 
-/* A free-running counter: how fast it counts and how wide it is. */
-struct platform_clock {
-    const char *name;
-    bool (*init)(void); /* false: this machine has none */
-    uint64_t (*read)(void);
-    uint64_t hz;
-    uint64_t mask; /* of the bits that count */
-};
+/* Platform clock (source.c). */
+void source_init(void);
+uint64_t source_calibrate_tsc(void); /* Hz */
+/* Nanoseconds that the platform clock counted since the last call; false: it wraps too fast to be
+ * asked now and then. The first call only starts it. */
+bool source_elapsed(ns_t *elapsed);
 
-/* The one in use; NULL before time_init(). */
-extern const struct platform_clock *platform_clock;
-void platform_clock_select(const char *wanted);
+void tsc_set_frequency(uint64_t hz, uint64_t base_tsc);
+void tsc_check_cpu(void);   /* on a secondary CPU: does its TSC agree with CPU 0's? */
+void tsc_watch_start(void); /* CPU 0: against the platform clock, once a second */
+void timer_init_cpu(void);
+void wallclock_init(void); /* from the CMOS clock */
 
-/* 2^64-safe a * b / c. */
-uint64_t time_mul_div(uint64_t a, uint64_t b, uint64_t c);
-/* mul and shift of the ABI for a TSC of @hz. Pure. */
-void tsc_scale_set(struct tsc_scale *s, uint64_t hz);
-uint64_t tsc_scale_delta(const struct tsc_scale *s, uint64_t ticks); /* ns */
-
-void tsc_init(void);
-void wallclock_init(void);
+/* hi:lo / d where the quotient fits (hi < d): the compiler would call a library for it. */
+static inline uint64_t divide_128(uint64_t hi, uint64_t lo, uint64_t d)
+{
+    uint64_t quotient, remainder;
+    __asm__("divq %4" : "=a"(quotient), "=d"(remainder) : "a"(lo), "d"(hi), "r"(d) : "cc");
+    return quotient;
+}
 
 #endif

@@ -1,122 +1,185 @@
 /*
- * Platform clocks, best first: HPET (IA-PC HPET 1.0a), ACPI PM timer (ACPI 6.5 section 4.8.3.3),
- * PIT channel 2 (Intel 8254). They calibrate the TSC and check it afterwards; time itself is read
- * from the TSC.
+ * The platform clock: HPET, ACPI PM timer or PIT, by clocksource= or the best there is. It gives
+ * the TSC's frequency while booting and is asked now and then afterwards whether the TSC still
+ * keeps up; system time itself is the TSC (tsc.c). Used by CPU 0 only.
  */
 #include "acpi/acpi.h"
 #include "boot/bootinfo.h"
 #include "console/console.h"
-#include "cpu/asm.h"
+#include "cpu/cpu.h"
 #include "lib/string.h"
 #include "mm/mm.h"
 #include "time/internal.h"
 
-const struct platform_clock *platform_clock __ro_after_init;
+struct source {
+    const char *option, *name;
+    bool (*init)(struct source *s); /* fills hz and mask; false: not on this machine */
+    uint64_t (*read)(void);
+    uint64_t hz, mask;
+};
 
-/* --- HPET --- */
+/* --- HPET (IA-PC HPET 1.0a section 2.3) --- */
 
-#define HPET_PERIOD  0x04 /* femtoseconds per tick */
-#define HPET_CONFIG  0x10
-#define HPET_COUNTER 0xf0
-#define HPET_ENABLE  1u
-#define FEMTO        1000000000000000UL
+#define HPET_CAPABILITIES 0x00
+#define HPET_CONFIG       0x10
+#define HPET_COUNTER      0xf0
+#define HPET_64BIT        (1UL << 13)
+#define HPET_ENABLE       1UL
+#define HPET_PERIOD_MAX   100000000 /* femtoseconds */
+#define FEMTOSECONDS      1000000000000000UL
 
-static volatile uint8_t *hpet __ro_after_init;
-
-static uint32_t hpet_reg(unsigned reg)
-{
-    return *(volatile uint32_t *)(hpet + reg);
-}
-
-static bool hpet_init(void);
+static volatile uint8_t *hpet;
 
 static uint64_t hpet_read(void)
 {
-    return hpet_reg(HPET_COUNTER);
+    return *(volatile uint32_t *)(hpet + HPET_COUNTER);
 }
 
-/* The low half of the counter is enough: at 100 MHz it wraps after 42 s. */
-static struct platform_clock hpet_clock __ro_after_init = {
-    .name = "hpet", .init = hpet_init, .read = hpet_read, .mask = UINT32_MAX};
-
-static bool hpet_init(void)
+static bool hpet_init(struct source *s)
 {
     if (!acpi_info.hpet.a)
         return false;
     uint8_t *page = vmap_contiguous(maddr_to_mfn(acpi_info.hpet), 1, MAP_UC);
     if (!page)
         return false;
-    hpet = page + (acpi_info.hpet.a & (PAGE_SIZE - 1));
-    uint32_t period = hpet_reg(HPET_PERIOD);
-    if (period == 0 || period > 100000000) /* above 100 ns: not a valid HPET (section 2.3.4) */
+    hpet = page + acpi_info.hpet.a % PAGE_SIZE;
+    uint32_t period = *(volatile uint32_t *)(hpet + HPET_CAPABILITIES + 4);
+    if (!period || period > HPET_PERIOD_MAX)
         return false;
-    hpet_clock.hz = FEMTO / period;
-    *(volatile uint32_t *)(hpet + HPET_CONFIG) = hpet_reg(HPET_CONFIG) | HPET_ENABLE;
+    volatile uint32_t *config = (volatile uint32_t *)(hpet + HPET_CONFIG);
+    *config |= HPET_ENABLE;
+    s->hz = FEMTOSECONDS / period;
+    s->mask = 0xffffffff; /* of a 64-bit counter the low half will do, and is one read */
     return true;
 }
 
-/* --- ACPI PM timer --- */
+/* --- ACPI PM timer (ACPI 6.5 section 4.8.3.3) --- */
 
-static bool pm_init(void);
+#define PM_TIMER_HZ 3579545
 
 static uint64_t pm_read(void)
 {
     return inl(acpi_info.pm_timer_port);
 }
 
-static struct platform_clock pm_clock __ro_after_init = {
-    .name = "acpi", .init = pm_init, .read = pm_read, .hz = 3579545, .mask = 0xffffff};
-
-static bool pm_init(void)
+static bool pm_init(struct source *s)
 {
-    if (acpi_info.pm_timer_32bit)
-        pm_clock.mask = UINT32_MAX;
+    s->hz = PM_TIMER_HZ;
+    s->mask = acpi_info.pm_timer_32bit ? 0xffffffff : 0xffffff;
     return acpi_info.pm_timer_port != 0;
 }
 
-/* --- PIT channel 2, gated by port 0x61 --- */
+/* --- PIT channel 2 (Intel 8254): counts down, gate by port 0x61, no output --- */
 
-static bool pit_init(void)
-{
-    outb(0x61, (inb(0x61) & ~2u) | 1); /* gate on, speaker off */
-    outb(0x43, 0xb0);                  /* channel 2, both bytes, mode 0 */
-    outb(0x42, 0xff);
-    outb(0x42, 0xff);
-    return true;
-}
+#define PIT_HZ        1193182
+#define PIT_COMMAND   0x43
+#define PIT_CHANNEL_2 0x42
+#define PIT_GATE      0x61
 
 static uint64_t pit_read(void)
 {
-    outb(0x43, 0x80); /* latch channel 2 */
-    unsigned low = inb(0x42);
-    return 0xffff - (low | inb(0x42) << 8); /* it counts down */
+    outb(PIT_COMMAND, 0x80); /* latch channel 2 */
+    uint8_t low = inb(PIT_CHANNEL_2);
+    return 0xffffu - (low | (unsigned)inb(PIT_CHANNEL_2) << 8);
 }
 
-static struct platform_clock pit_clock __ro_after_init = {
-    .name = "pit", .init = pit_init, .read = pit_read, .hz = 1193182, .mask = 0xffff};
-
-static struct platform_clock *const clocks[] = {&hpet_clock, &pm_clock, &pit_clock};
-
-void platform_clock_select(const char *wanted)
+static bool pit_init(struct source *s)
 {
-    for (unsigned i = 0; *wanted && i < ARRAY_SIZE(clocks); i++) {
-        if (strcmp(clocks[i]->name, wanted))
-            continue;
-        if (clocks[i]->init()) {
-            platform_clock = clocks[i];
-            return;
-        }
-        log_warn("clocksource=%s: this machine has none", wanted);
-    }
-    for (unsigned i = 0; i < ARRAY_SIZE(clocks); i++) {
-        if (clocks[i]->init()) {
-            platform_clock = clocks[i];
-            return;
-        }
-    }
+    outb(PIT_GATE, (inb(PIT_GATE) & ~2u) | 1u);
+    outb(PIT_COMMAND, 0xb4); /* channel 2, both bytes, mode 2 */
+    outb(PIT_CHANNEL_2, 0);
+    outb(PIT_CHANNEL_2, 0); /* 65536 */
+    s->hz = PIT_HZ;
+    s->mask = 0xffff;
+    return true;
+}
+
+/* --- choice --- */
+
+static struct source sources[] = {
+    {"hpet", "HPET", hpet_init, hpet_read, 0, 0},
+    {"acpi", "ACPI PM timer", pm_init, pm_read, 0, 0},
+    {"pit", "PIT", pit_init, pit_read, 0, 0},
+};
+static struct source *source;
+
+/* Present and counting: a clock that stands still would stop the boot. */
+static bool usable(struct source *s)
+{
+    if (!s->init(s))
+        return false;
+    uint64_t first = s->read();
+    for (unsigned i = 0; i < 100000; i++)
+        if (s->read() != first)
+            return true;
+    log_warn("%s does not count", s->name);
+    return false;
+}
+
+void source_init(void)
+{
+    const char *wanted = boot_options.clocksource;
+    for (unsigned i = 0; i < ARRAY_SIZE(sources) && !source; i++)
+        if (*wanted && !strcmp(sources[i].option, wanted) && usable(&sources[i]))
+            source = &sources[i];
+    if (*wanted && !source && strcmp(wanted, "tsc"))
+        log_warn("clocksource=%s: not on this machine", wanted);
+    for (unsigned i = 0; i < ARRAY_SIZE(sources) && !source; i++)
+        if (usable(&sources[i]))
+            source = &sources[i];
+    if (!source)
+        panic("no platform clock: neither HPET nor ACPI PM timer nor PIT");
 }
 
 const char *time_source_name(void)
 {
-    return platform_clock ? platform_clock->name : "none";
+    return source->name;
+}
+
+/* --- use --- */
+
+struct sample {
+    uint64_t clock, tsc;
+};
+
+/* Both clocks at one moment: of several attempts, the one least disturbed in between. */
+static struct sample take_sample(void)
+{
+    struct sample best = {0};
+    uint64_t best_gap = ~0UL;
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t before = rdtsc();
+        uint64_t clock = source->read();
+        uint64_t gap = rdtsc() - before;
+        if (gap < best_gap) {
+            best_gap = gap;
+            best = (struct sample){clock, before + gap / 2};
+        }
+    }
+    return best;
+}
+
+#define CALIBRATION_PER_SECOND 20 /* 50 ms */
+
+uint64_t source_calibrate_tsc(void)
+{
+    struct sample start = take_sample(), now = start;
+    uint64_t elapsed = 0, enough = source->hz / CALIBRATION_PER_SECOND;
+    uint64_t last = start.clock;
+    while (elapsed < enough) { /* in steps, since a PIT wraps after 55 ms */
+        now = take_sample();
+        elapsed += (now.clock - last) & source->mask;
+        last = now.clock;
+    }
+    return divide_128(0, (now.tsc - start.tsc) * source->hz, elapsed);
+}
+
+bool source_elapsed(ns_t *elapsed)
+{
+    static uint64_t last;
+    uint64_t now = source->read();
+    uint64_t ticks = (now - last) & source->mask;
+    last = now;
+    *elapsed = divide_128(0, ticks * 1000000000, source->hz);
+    return source->mask / source->hz >= 3; /* seconds until it wraps */
 }

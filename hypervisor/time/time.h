@@ -25,15 +25,13 @@ struct tsc_scale {
     int8_t shift;
 };
 
-void time_init(void);      /* platform clock, TSC frequency, boot wall clock (CMOS) */
-void time_init_cpu(void);  /* per-CPU timer structures */
-void time_compare_cpus(void); /* once all CPUs are up: do their TSCs agree? */
-void time_start_checks(void); /* compares TSC and platform clock once a second from now on */
+void time_init(void);     /* platform clock, TSC frequency, boot wall clock (CMOS) */
+void time_init_cpu(void); /* per-CPU timer structures */
 ns_t time_now(void);
 ns_t time_from_tsc(uint64_t tsc);
 uint64_t time_to_tsc(ns_t when);
 const struct tsc_scale *time_scale(void);
-bool time_tsc_stable(void);     /* TSCs are constant and agree across CPUs */
+bool time_tsc_stable(void); /* TSCs are constant and agree across CPUs */
 uint64_t time_tsc_khz(void);
 const char *time_source_name(void);
 void time_busy_wait(ns_t delay); /* polls; boot and reset paths only */
@@ -52,8 +50,11 @@ struct timer {
     bool active;
 };
 void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu);
-void timer_set(struct timer *t, ns_t expires); /* moves it if active; past = fires at once */
-void timer_stop(struct timer *t);              /* afterwards the callback does not run */
+/* Moves it if active. In the past: fires at once; NS_NEVER: not at all. */
+void timer_set(struct timer *t, ns_t expires);
+/* Afterwards the callback does not run: waits for one on another CPU, so the caller holds no lock
+ * that the callback takes. A timer of zeros may be stopped too. */
+void timer_stop(struct timer *t);
 void timer_migrate(struct timer *t, unsigned cpu);
 void timer_interrupt(void); /* VECTOR_TIMER */
 

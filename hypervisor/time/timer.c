@@ -1,7 +1,13 @@
 /*
- * Timers: a tree per CPU ordered by time, its first one in the local APIC. Callbacks run on the
- * timer's CPU from its interrupt, with no lock held. Setting a timer of another CPU to be its first
- * sends that CPU the timer's vector, and it looks for itself.
+ * Timers: each CPU has a tree of its own, by time, and its local APIC is set for the first of them.
+ * A timer belongs to one CPU's tree at a time (timer->cpu) and fires there, in interrupt context,
+ * without any lock.
+ *
+ * Another CPU may set a timer; when it becomes the first, it sends that CPU its timer interrupt,
+ * which looks at the tree as any other does.
+ *
+ * Lock: RANK_TIMER, per CPU, for the tree and for the fields of the timers of that CPU. `running`
+ * names the timer whose callback is running, so that timer_stop() can wait for it.
  */
 #include "console/console.h"
 #include "cpu/cpu.h"
@@ -11,27 +17,15 @@
 #include "time/internal.h"
 
 struct timer_cpu {
-    struct spinlock lock;  /* RANK_TIMER */
-    struct rb_root tree;   /* [o] */
-    struct timer *running; /* [o] whose callback is being run */
+    struct spinlock lock;
+    struct rb_root tree;
+    struct timer *running; /* [o, a] */
+    ns_t programmed;       /* [P] what the local APIC is set to; NS_NEVER: nothing */
 };
 
-static struct timer_cpu *timers_of(unsigned cpu)
+static struct timer *entry(struct rb_node *n)
 {
-    return cpus[cpu]->timers;
-}
-
-/* The timer's CPU may change until its lock is held. */
-static struct timer_cpu *lock_timer(struct timer *t)
-{
-    for (;;) {
-        unsigned cpu = READ_ONCE(t->cpu);
-        struct timer_cpu *tc = timers_of(cpu);
-        spin_lock(&tc->lock);
-        if (t->cpu == cpu)
-            return tc;
-        spin_unlock(&tc->lock);
-    }
+    return n ? container_of(n, struct timer, node) : NULL;
 }
 
 static bool earlier(const struct rb_node *a, const struct rb_node *b)
@@ -40,33 +34,54 @@ static bool earlier(const struct rb_node *a, const struct rb_node *b)
            container_of(b, struct timer, node)->expires;
 }
 
-static struct timer *first_of(const struct timer_cpu *tc)
+static struct timer_cpu *timers_of(unsigned cpu)
 {
-    struct rb_node *n = rb_first(&tc->tree);
-    return n ? container_of(n, struct timer, node) : NULL;
+    return cpus[cpu]->timers;
 }
 
-/* This CPU's next interrupt. */
-static void arm(const struct timer_cpu *tc)
+void timer_init_cpu(void)
 {
-    const struct timer *t = first_of(tc);
-    lapic_timer_set(t ? time_to_tsc(t->expires) : 0);
+    struct timer_cpu *tc = zalloc(sizeof(*tc));
+    if (!tc)
+        panic("no memory for the timers of CPU %u", this_cpu()->id);
+    spin_init(&tc->lock, RANK_TIMER);
+    tc->programmed = NS_NEVER;
+    this_cpu()->timers = tc;
 }
 
-static void insert(struct timer_cpu *tc, struct timer *t)
+/* A timer may move while we wait for the lock of where it was. */
+static struct timer_cpu *lock_of(struct timer *t, unsigned *cpu)
 {
-    rb_insert(&tc->tree, &t->node, earlier);
-    t->active = true;
-    if (first_of(tc) != t)
+    for (;;) {
+        *cpu = READ_ONCE(t->cpu);
+        struct timer_cpu *tc = timers_of(*cpu);
+        spin_lock(&tc->lock);
+        if (READ_ONCE(t->cpu) == *cpu)
+            return tc;
+        spin_unlock(&tc->lock);
+    }
+}
+
+/* This CPU's, lock held. */
+static void program(struct timer_cpu *tc)
+{
+    struct timer *first = entry(rb_first(&tc->tree));
+    ns_t when = first ? first->expires : NS_NEVER;
+    if (when == tc->programmed)
         return;
-    if (t->cpu == this_cpu()->id)
-        arm(tc);
-    else
-        ipi_send(t->cpu, VECTOR_TIMER);
+    tc->programmed = when;
+    lapic_timer_set(first ? max(time_to_tsc(when), 1UL) : 0);
 }
 
-/* The interrupt of a timer that was first and is gone comes too early and does no harm. */
-static void take_out(struct timer_cpu *tc, struct timer *t)
+/* Lock held. True when it became the first of its CPU. */
+static bool insert(struct timer_cpu *tc, struct timer *t)
+{
+    t->active = true;
+    rb_insert(&tc->tree, &t->node, earlier);
+    return rb_first(&tc->tree) == &t->node;
+}
+
+static void remove(struct timer_cpu *tc, struct timer *t)
 {
     if (t->active)
         rb_erase(&tc->tree, &t->node);
@@ -80,43 +95,54 @@ void timer_init(struct timer *t, void (*fn)(void *), void *data, unsigned cpu)
 
 void timer_set(struct timer *t, ns_t expires)
 {
-    struct timer_cpu *tc = lock_timer(t);
-    take_out(tc, t);
+    unsigned cpu;
+    struct timer_cpu *tc = lock_of(t, &cpu);
+    remove(tc, t);
     t->expires = expires;
-    if (expires != NS_NEVER)
-        insert(tc, t);
+    bool first = expires != NS_NEVER && insert(tc, t), here = cpu == this_cpu()->id;
+    if (here)
+        program(tc);
     spin_unlock(&tc->lock);
+    if (first && !here)
+        ipi_send(cpu, VECTOR_TIMER);
 }
 
 void timer_stop(struct timer *t)
 {
+    unsigned cpu;
     if (!t->fn)
-        return; /* never initialised: a vCPU that did not get that far */
-    struct timer_cpu *tc = lock_timer(t);
-    take_out(tc, t);
-    /* A callback that is running elsewhere must end; our own may stop its own timer. */
-    while (tc->running == t && t->cpu != this_cpu()->id) {
-        spin_unlock(&tc->lock);
+        return; /* never initialised: of a vCPU that did not get that far */
+    struct timer_cpu *tc = lock_of(t, &cpu);
+    remove(tc, t); /* should it have been the first, its CPU finds nothing due and sets the next */
+    spin_unlock(&tc->lock);
+    if (cpu == this_cpu()->id)
+        return; /* its callback is not running, or we are in it */
+    while (__atomic_load_n(&tc->running, __ATOMIC_ACQUIRE) == t) {
         spin_poll();
         cpu_pause();
-        tc = lock_timer(t);
-        take_out(tc, t);
     }
-    spin_unlock(&tc->lock);
 }
 
 void timer_migrate(struct timer *t, unsigned cpu)
 {
-    struct timer_cpu *tc = lock_timer(t);
-    bool was_active = t->active;
-    take_out(tc, t);
-    t->cpu = cpu;
-    spin_unlock(&tc->lock);
-    if (was_active) {
-        tc = lock_timer(t);
-        if (!t->active)
-            insert(tc, t);
-        spin_unlock(&tc->lock);
+    for (;;) {
+        unsigned from = READ_ONCE(t->cpu);
+        if (from == cpu)
+            return;
+        struct timer_cpu *old = timers_of(from), *new = timers_of(cpu);
+        spin_lock_pair(&old->lock, &new->lock);
+        bool moved = READ_ONCE(t->cpu) == from, first = false;
+        if (moved) {
+            bool active = t->active;
+            remove(old, t);
+            WRITE_ONCE(t->cpu, cpu);
+            first = active && insert(new, t);
+        }
+        spin_unlock_pair(&old->lock, &new->lock);
+        if (first)
+            ipi_send(cpu, VECTOR_TIMER);
+        if (moved)
+            return;
     }
 }
 
@@ -124,25 +150,16 @@ void timer_interrupt(void)
 {
     struct timer_cpu *tc = this_cpu()->timers;
     struct timer *t;
-    count(TRACE_timer_irqs);
     spin_lock(&tc->lock);
-    while ((t = first_of(tc)) && t->expires <= time_now()) {
-        take_out(tc, t);
-        tc->running = t;
+    tc->programmed = NS_NEVER; /* one-shot: it is spent, if that was it */
+    while ((t = entry(rb_first(&tc->tree))) && t->expires <= time_now()) {
+        remove(tc, t);
+        __atomic_store_n(&tc->running, t, __ATOMIC_RELAXED);
         spin_unlock(&tc->lock);
-        t->fn(t->data);
+        t->fn(t->data); /* t may be gone afterwards */
+        __atomic_store_n(&tc->running, NULL, __ATOMIC_RELEASE);
         spin_lock(&tc->lock);
-        tc->running = NULL;
     }
-    arm(tc);
+    program(tc);
     spin_unlock(&tc->lock);
-}
-
-void time_init_cpu(void)
-{
-    struct timer_cpu *tc = zalloc(sizeof(*tc));
-    if (!tc)
-        panic("no memory for the timers of CPU %u", this_cpu()->id);
-    spin_init(&tc->lock, RANK_TIMER);
-    this_cpu()->timers = tc;
 }

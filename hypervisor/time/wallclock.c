@@ -1,106 +1,101 @@
 /*
- * The wall clock: UTC at nanosecond 0 of our time. Read from the CMOS clock (Motorola MC146818) at
- * boot, set by domain 0 afterwards (XENPF_settime).
+ * The wall clock: UTC at system time 0. First from the CMOS clock (Motorola MC146818), later as
+ * domain 0 sets it (XENPF_settime). Lock: RANK_TIMER.
  */
-#include "cpu/asm.h"
-#include "lib/string.h"
+#include "console/console.h"
+#include "cpu/cpu.h"
 #include "lib/spinlock.h"
 #include "time/internal.h"
 
-/* Readers are few; one lock orders them with the one writer. */
+#define NS_PER_SECOND 1000000000UL
+
 static struct spinlock lock = SPINLOCK_INIT(RANK_TIMER);
-static uint64_t boot_seconds;     /* [lock] since 1970 */
-static uint32_t boot_nanoseconds; /* [lock] */
+static uint64_t base; /* [o] nanoseconds since 1970 at system time 0 */
 
 void wallclock_get(uint64_t *seconds, uint32_t *nanoseconds)
 {
     spin_lock(&lock);
-    *seconds = boot_seconds;
-    *nanoseconds = boot_nanoseconds;
+    uint64_t ns = base;
     spin_unlock(&lock);
+    *seconds = ns / NS_PER_SECOND;
+    *nanoseconds = (uint32_t)(ns % NS_PER_SECOND);
 }
 
 void wallclock_set(uint64_t seconds, uint32_t nanoseconds, ns_t at)
 {
-    /* The boot was @at ago. A clock before 1970 is taken as 1970. */
-    uint64_t whole = at / SECONDS(1), part = at % SECONDS(1);
-    if (nanoseconds < part) {
-        nanoseconds += SECONDS(1);
-        whole++;
-    }
     spin_lock(&lock);
-    boot_seconds = seconds > whole ? seconds - whole : 0;
-    boot_nanoseconds = nanoseconds - part;
+    base = seconds * NS_PER_SECOND + nanoseconds - at;
     spin_unlock(&lock);
 }
 
-#define CMOS_SECONDS 0x00
-#define CMOS_MINUTES 0x02
-#define CMOS_HOURS   0x04
-#define CMOS_DAY     0x07
-#define CMOS_MONTH   0x08
-#define CMOS_YEAR    0x09
-#define CMOS_A       0x0a
-#define CMOS_B       0x0b
-#define A_UPDATING   0x80
-#define B_BINARY     0x04
-#define B_24H        0x02
-#define HOURS_PM     0x80
+/* --- CMOS --- */
 
-static uint8_t cmos(uint8_t reg)
-{
-    outb(0x70, reg);
-    return inb(0x71);
-}
+#define CMOS_INDEX      0x70
+#define CMOS_DATA       0x71
+#define CMOS_STATUS_A   0x0a
+#define CMOS_STATUS_B   0x0b
+#define STATUS_A_BUSY   0x80
+#define STATUS_B_BINARY 0x04
+#define STATUS_B_24H    0x02
+#define HOUR_PM         0x80
 
 struct cmos_time {
     uint8_t second, minute, hour, day, month, year;
 };
 
-static void read_fields(struct cmos_time *t)
+static uint8_t cmos_read(uint8_t reg)
 {
-    for (unsigned tries = 0; cmos(CMOS_A) & A_UPDATING && tries < 1000000; tries++)
+    outb(CMOS_INDEX, reg);
+    return inb(CMOS_DATA);
+}
+
+static struct cmos_time cmos_read_all(void)
+{
+    for (unsigned i = 0; i < 100000 && (cmos_read(CMOS_STATUS_A) & STATUS_A_BUSY); i++)
         cpu_pause();
-    t->second = cmos(CMOS_SECONDS);
-    t->minute = cmos(CMOS_MINUTES);
-    t->hour = cmos(CMOS_HOURS);
-    t->day = cmos(CMOS_DAY);
-    t->month = cmos(CMOS_MONTH);
-    t->year = cmos(CMOS_YEAR);
+    return (struct cmos_time){.second = cmos_read(0),
+                              .minute = cmos_read(2),
+                              .hour = cmos_read(4),
+                              .day = cmos_read(7),
+                              .month = cmos_read(8),
+                              .year = cmos_read(9)};
 }
 
-static unsigned number(uint8_t v, bool bcd)
+static unsigned from_bcd(uint8_t v, bool binary)
 {
-    return bcd ? (v >> 4) * 10 + (v & 15) : v;
+    return binary ? v : (v >> 4) * 10u + (v & 15u);
 }
 
-/* Days from 1970-01-01 to the first of March of year @y is linear enough; Gregorian calendar. */
-static uint64_t days_since_1970(unsigned y, unsigned m, unsigned d)
+/* Days since 1970-01-01 in the Gregorian calendar, by counting years from March on. */
+static uint64_t days_since_1970(unsigned year, unsigned month, unsigned day)
 {
-    if (m <= 2) { /* count years from March: then the leap day is the last one */
-        y--;
-        m += 12;
+    unsigned y = month > 2 ? year : year - 1, m = month > 2 ? month - 3 : month + 9;
+    return 365ul * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
+}
+
+void __init wallclock_init(void)
+{
+    struct cmos_time t = cmos_read_all(), again;
+    /* Until two readings agree: no update fell in between. */
+    for (unsigned i = 0; i < 10; i++, t = again) {
+        again = cmos_read_all();
+        if (!__builtin_memcmp(&t, &again, sizeof(t)))
+            break;
     }
-    return 365UL * y + y / 4 - y / 100 + y / 400 + (153 * (m - 3) + 2) / 5 + d - 1 - 719468;
-}
-
-void wallclock_init(void)
-{
-    struct cmos_time a, b;
-    read_fields(&a);
-    do { /* twice the same: no update in between */
-        b = a;
-        read_fields(&a);
-    } while (memcmp(&a, &b, sizeof(a)));
-
-    uint8_t mode = cmos(CMOS_B);
-    bool bcd = !(mode & B_BINARY), pm = !(mode & B_24H) && a.hour & HOURS_PM;
-    unsigned hour = number(mode & B_24H ? a.hour : a.hour & ~HOURS_PM, bcd);
-    if (!(mode & B_24H))
+    uint8_t status = cmos_read(CMOS_STATUS_B);
+    bool binary = status & STATUS_B_BINARY, pm = t.hour & HOUR_PM;
+    unsigned hour = from_bcd(t.hour & ~HOUR_PM, binary);
+    if (!(status & STATUS_B_24H))
         hour = hour % 12 + (pm ? 12 : 0);
-    unsigned month = number(a.month, bcd), year = 2000 + number(a.year, bcd);
-    uint64_t days = days_since_1970(year, month ? month : 1, number(a.day, bcd));
+    unsigned year = 2000 + from_bcd(t.year, binary);
+    unsigned month = from_bcd(t.month, binary), day = from_bcd(t.day, binary);
+    unsigned minute = from_bcd(t.minute, binary), second = from_bcd(t.second, binary);
+    if (month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59) {
+        log_warn("the CMOS clock is not set");
+        return;
+    }
     uint64_t seconds =
-        days * 86400 + hour * 3600UL + number(a.minute, bcd) * 60UL + number(a.second, bcd);
+        days_since_1970(year, month, day) * 86400 + hour * 3600ul + minute * 60ul + second;
     wallclock_set(seconds, 0, time_now());
+    log_info("wall clock: %u-%02u-%02u %02u:%02u:%02u UTC", year, month, day, hour, minute, second);
 }
