@@ -48,6 +48,7 @@ struct emulate_ops {
     enum emulate_result (*invlpg)(struct emulate_ctx *, uint64_t addr);
     enum emulate_result (*wbinvd)(struct emulate_ctx *);
     enum emulate_result (*xsetbv)(struct emulate_ctx *, uint32_t index, uint64_t value);
+    enum emulate_result (*set_if)(struct emulate_ctx *, bool on); /* CLI, STI */
     enum emulate_result (*rdtsc)(struct emulate_ctx *, uint64_t *tsc, uint32_t *aux);
 };
 

@@ -9,7 +9,8 @@ bool privileged_is(const struct insn *in)
 {
     if (!in->two_byte)
         return (in->opcode >= 0x6c && in->opcode <= 0x6f) ||
-               (in->opcode >= 0xe4 && in->opcode <= 0xef);
+               (in->opcode >= 0xe4 && in->opcode <= 0xef) || in->opcode == 0xfa ||
+               in->opcode == 0xfb;
     switch (in->opcode) {
     case 0x01:
     case 0x06:
@@ -158,6 +159,8 @@ static enum emulate_result group_0f01(struct emulate_ctx *ctx, const struct insn
 
 enum emulate_result privileged_execute(struct emulate_ctx *ctx, const struct insn *in)
 {
+    if (!in->two_byte && in->opcode >= 0xfa) /* by I/O privilege level, which the effect knows */
+        return ctx->ops->set_if ? ctx->ops->set_if(ctx, in->opcode & 1) : EMULATE_UNHANDLED;
     if (!in->two_byte)
         return port(ctx, in);
     if (in->opcode == 0xa2)

@@ -100,11 +100,14 @@ uint64_t pv_cr4_for_guest(uint64_t wanted)
 void pv_cr_load(struct vcpu *v)
 {
     uint64_t cr0 = read_cr0(), cr4 = read_cr4();
-    uint64_t ts = v->pv->ctrl_cr0_ts ? CR0_TS : 0, tsd = v->pv->ctrl_cr4 & CR4_TSD;
+    uint64_t ts = v->pv->ctrl_cr0_ts ? CR0_TS : 0;
+    uint64_t wanted = (cr4 & ~CR4_TSD) | (v->pv->ctrl_cr4 & CR4_TSD);
+    if (cpu_features.smap)
+        wanted |= CR4_SMAP; /* see is_emulator_smap_fault() */
     if ((cr0 & CR0_TS) != ts)
         write_cr0(cr0 ^ CR0_TS);
-    if ((cr4 & CR4_TSD) != tsd)
-        write_cr4(cr4 ^ CR4_TSD);
+    if (cr4 != wanted)
+        write_cr4(wanted);
 }
 
 static void pv_switch_out(struct vcpu *v)

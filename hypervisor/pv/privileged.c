@@ -308,6 +308,16 @@ static enum emulate_result read_tsc(struct emulate_ctx *ctx, uint64_t *tsc, uint
     return EMULATE_OK;
 }
 
+/*
+ * Whoever may use ports may say CLI and STI, to no effect: the machine's interrupts are not theirs,
+ * and nothing tells us of the POPF that would end it. Linux does so before it has patched itself.
+ */
+static enum emulate_result set_if(struct emulate_ctx *ctx, bool on)
+{
+    const struct vcpu *v = ctx->data;
+    return v->pv->iopl >= (v->pv->kernel_mode ? 1 : 3) ? EMULATE_OK : EMULATE_UNHANDLED;
+}
+
 static const struct emulate_ops ops = {
     .fetch = fetch,
     .read = read,
@@ -325,6 +335,7 @@ static const struct emulate_ops ops = {
     .invlpg = invlpg_local,
     .wbinvd = wbinvd,
     .xsetbv = xsetbv,
+    .set_if = set_if,
     .rdtsc = read_tsc,
 };
 

@@ -49,12 +49,32 @@ static bool is_spurious(const struct vcpu *v, uint64_t va, uint32_t error)
     return !((error & PF_FETCH) && (access & PTE_NX));
 }
 
+/*
+ * Ring 3 reaches memory with the supervisor's rights only for descriptors, which are ours. QEMU's
+ * TCG (7.2) also does so for the stack of its IRET and far RET, where SMAP then forbids the guest's
+ * own pages. SMAP is lifted on this CPU until another vCPU comes (pv_cr_load()), and the
+ * instruction runs again.
+ */
+static bool is_emulator_smap_fault(uint64_t va, uint32_t error)
+{
+    uint64_t cr4 = read_cr4();
+    if (!(error & PF_PRESENT) || !(cr4 & CR4_SMAP) || is_hypervisor_addr(va))
+        return false;
+    write_cr4(cr4 & ~CR4_SMAP);
+    return true;
+}
+
 static void page_fault(struct vcpu *v, struct cpu_user_regs *regs)
 {
     uint64_t va = read_cr2();
     uint32_t error = regs->error_code;
 
     count(TRACE_page_faults);
+    if (unlikely(!(error & PF_USER))) {
+        if (is_emulator_smap_fault(va, error))
+            return;
+        error |= PF_USER;
+    }
     if (v->pv->kernel_mode && (error & (PF_PRESENT | PF_RSVD)) == PF_PRESENT) {
         if ((error & PF_WRITE) && !is_hypervisor_addr(va) && pv_emulate_pt_write(regs, va)) {
             count(TRACE_pt_write_emulated);

@@ -228,6 +228,7 @@ static struct {
     uint64_t cr[16], dr[8], msr_value, xcr0, invlpg;
     uint32_t msr, port, size, out, in, leaf, sub, xcr;
     unsigned calls, wbinvd;
+    bool interrupts;
     enum emulate_result result;
 } seen;
 
@@ -314,6 +315,12 @@ static enum emulate_result p_rdtsc(struct emulate_ctx *c, uint64_t *tsc, uint32_
     return answer();
 }
 
+static enum emulate_result p_set_if(struct emulate_ctx *c, bool on)
+{
+    seen.interrupts = on;
+    return answer();
+}
+
 static const struct emulate_ops privileged_ops = {.fetch = t_fetch,
                                                   .read = t_read,
                                                   .write = t_write,
@@ -330,6 +337,7 @@ static const struct emulate_ops privileged_ops = {.fetch = t_fetch,
                                                   .invlpg = p_invlpg,
                                                   .wbinvd = p_wbinvd,
                                                   .xsetbv = p_xsetbv,
+                                                  .set_if = p_set_if,
                                                   .rdtsc = p_rdtsc};
 
 static unsigned cpl;
@@ -458,6 +466,10 @@ static void test_others(void **state)
     regs.rdx = 1;
     assert_int_equal(PRIV("\x0f\x01\xd1"), EMULATE_OK);
     assert_true(seen.xcr0 == 0x100000007UL);
+    assert_int_equal(PRIV("\xfb"), EMULATE_OK);
+    assert_true(seen.interrupts);
+    assert_int_equal(PRIV("\xfa"), EMULATE_OK);
+    assert_false(seen.interrupts);
 }
 
 static void test_privilege_level(void **state)
