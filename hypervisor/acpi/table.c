@@ -131,10 +131,11 @@ static void remember(maddr_t at)
 {
     if (!at.a || table_count == MAX_TABLES)
         return;
-    if (read_header(at, tables[table_count].signature, &tables[table_count].size)) {
-        tables[table_count].at = at;
+    tables[table_count].at = at;
+    tables[table_count].mapped = NULL;
+    tables[table_count].bad = false;
+    if (read_header(at, tables[table_count].signature, &tables[table_count].size))
         table_count++;
-    }
 }
 
 static void read_list(maddr_t at, bool wide)

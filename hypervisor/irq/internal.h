@@ -31,6 +31,7 @@ int vector_alloc(unsigned cpu, unsigned irq, unsigned wish);
 void vector_free(unsigned cpu, unsigned vector);
 
 void ioapic_init(void);
+void pic_disable(void);
 void lapic_report_error(void); /* VECTOR_ERROR */
 
 #endif

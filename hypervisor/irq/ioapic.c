@@ -40,6 +40,18 @@ static unsigned ioapic_count;
 static struct pin pins[MAX_IRQS];
 static struct spinlock lock = SPINLOCK_INIT(RANK_IOAPIC);
 
+#ifdef HOST_TEST /* the test is the device */
+uint32_t ioapic_device_read(volatile uint32_t *regs, unsigned reg);
+void ioapic_device_write(volatile uint32_t *regs, unsigned reg, uint32_t value);
+static uint32_t reg_read(struct ioapic *a, unsigned reg)
+{
+    return ioapic_device_read(a->regs, reg);
+}
+static void reg_write(struct ioapic *a, unsigned reg, uint32_t value)
+{
+    ioapic_device_write(a->regs, reg, value);
+}
+#else
 static uint32_t reg_read(struct ioapic *a, unsigned reg)
 {
     a->regs[INDEX] = reg;
@@ -51,6 +63,7 @@ static void reg_write(struct ioapic *a, unsigned reg, uint32_t value)
     a->regs[INDEX] = reg;
     a->regs[DATA] = value;
 }
+#endif
 
 static struct ioapic *find(unsigned gsi)
 {

@@ -27,26 +27,6 @@ struct irq {
 static struct irq irqs[MAX_IRQS];
 unsigned irq_gsi_count __ro_after_init;
 
-/* --- 8259s (Intel 8259A data sheet): vectors out of the exceptions' way, all masked --- */
-#define PIC1 0x20
-#define PIC2 0xa0
-
-static void pic_disable(void)
-{
-    outb(PIC1 + 1, 0xff);
-    outb(PIC2 + 1, 0xff);
-    outb(PIC1, 0x11); /* ICW1: ICW4 follows, cascade, edge */
-    outb(PIC1 + 1, 0x20);
-    outb(PIC1 + 1, 1u << 2);
-    outb(PIC1 + 1, 0x01);
-    outb(PIC2, 0x11);
-    outb(PIC2 + 1, 0x28);
-    outb(PIC2 + 1, 2);
-    outb(PIC2 + 1, 0x01);
-    outb(PIC1 + 1, 0xff);
-    outb(PIC2 + 1, 0xff);
-}
-
 void irq_init(void)
 {
     for (unsigned i = 0; i < MAX_IRQS; i++)
