@@ -48,6 +48,8 @@ struct vcpu {
     unsigned id;           /* [I] */
     struct domain *domain; /* [I] */
     struct sched_entity sched;
+    bool pinned; /* [P] SCHEDOP_pin_override; before that: */
+    struct cpu_mask hard_before;
     struct stack_top *stack; /* [I] registers: v->stack->regs */
     struct page *stack_page; /* [I] */
     struct spinlock lock;    /* RANK_VCPU */

@@ -64,16 +64,18 @@ static int time_write_area(struct vcpu *v)
     return rc;
 }
 
-int guest_areas_write(struct vcpu *v)
+int guest_areas_write(struct vcpu *v, unsigned which)
 {
     int rc = 0;
     bool user = !v->pv->kernel_mode; /* the kernel's addresses are not in user mode's tables */
     if (user)
         pv_switch_mode(v, true);
-    if (!guest_is_null(v->runstate_guest))
+    if ((which & AREA_RUNSTATE) && !guest_is_null(v->runstate_guest))
         rc = runstate_write(v);
-    if (!rc && v->time_area_stale && !guest_is_null(v->time_guest))
-        rc = time_write_area(v);
+    if ((which & AREA_TIME) && v->time_area_stale && !guest_is_null(v->time_guest)) {
+        int time_rc = time_write_area(v);
+        rc = rc ? rc : time_rc;
+    }
     if (user)
         pv_switch_mode(v, false);
     return rc;

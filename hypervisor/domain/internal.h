@@ -43,7 +43,9 @@ void vcpu_timer_set(struct vcpu *v, struct timer *t, ns_t when);
 int __must_check vcpu_set_singleshot(struct vcpu *v, ns_t when, bool only_future);
 int __must_check vcpu_set_periodic(struct vcpu *v, ns_t period); /* 0 stops */
 /* What v, the current one, wants at guest virtual addresses; -XEN_EFAULT: not mapped there. */
-int __must_check guest_areas_write(struct vcpu *v);
+#define AREA_RUNSTATE 1u
+#define AREA_TIME     2u /* if it is stale */
+int __must_check guest_areas_write(struct vcpu *v, unsigned which);
 
 /* --- shutdown.c --- */
 void domain_watchdogs_init(struct domain *d);

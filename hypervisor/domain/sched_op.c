@@ -116,6 +116,36 @@ static long op_watchdog(guest_ptr_t arg)
     return rc ? rc : domain_watchdog(current_domain(), w.id, w.timeout);
 }
 
+/* Domain 0 stays on one CPU for a firmware call, then goes where it could before. */
+static long op_pin_override(guest_ptr_t arg)
+{
+    struct vcpu *v = current_vcpu();
+    struct sched_pin_override pin;
+    struct cpu_mask hard = {0};
+    if (!v->domain->privileged)
+        return -XEN_EPERM;
+    int rc = copy_from_guest(&pin, arg, sizeof(pin));
+    if (rc)
+        return rc;
+    if (pin.pcpu < 0) {
+        if (!v->pinned)
+            return -XEN_EINVAL;
+        hard = v->hard_before;
+    } else {
+        if (v->pinned)
+            return -XEN_EBUSY;
+        if (pin.pcpu >= MAX_CPUS)
+            return -XEN_EINVAL;
+        v->hard_before = v->sched.hard;
+        bit_set(hard.bits, pin.pcpu);
+    }
+    struct cpu_mask soft = v->sched.soft;
+    rc = sched_set_affinity(&v->sched, &hard, &soft);
+    if (!rc)
+        v->pinned = pin.pcpu >= 0;
+    return rc;
+}
+
 long hc_sched_op(uint64_t cmd, uint64_t arg)
 {
     guest_ptr_t p = guest_ptr(arg);
@@ -135,7 +165,9 @@ long hc_sched_op(uint64_t cmd, uint64_t arg)
         return op_shutdown_code(p);
     case SCHEDOP_watchdog:
         return op_watchdog(p);
-    default: /* SCHEDOP_pin_override among them: pinning is by domctl */
+    case SCHEDOP_pin_override:
+        return op_pin_override(p);
+    default:
         return -XEN_ENOSYS;
     }
 }

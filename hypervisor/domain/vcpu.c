@@ -300,7 +300,8 @@ static void __noinline attend(struct vcpu *v)
         if (work & VCPU_WORK_END)
             domain_shutdown(v->domain, READ_ONCE(v->domain->end_code));
         if (work & VCPU_WORK_AREAS)
-            (void)!guest_areas_write(v); /* unmapped meanwhile: its own loss */
+            (void)!guest_areas_write(v, AREA_TIME |
+                                            AREA_RUNSTATE); /* unmapped meanwhile: its own loss */
         if (work & VCPU_WORK_DELIVER)
             ops_of(v->domain)->deliver(v);
     }

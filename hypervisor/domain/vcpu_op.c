@@ -62,13 +62,18 @@ static long register_area(struct vcpu *v, guest_ptr_t *area, guest_ptr_t arg)
         return rc;
     if (!address_ok(addr))
         return -XEN_EFAULT;
+    uint64_t before = area->addr;
     WRITE_ONCE(area->addr, addr);
     if (area == &v->time_guest)
         WRITE_ONCE(v->time_area_stale, true);
-    if (v == current_vcpu())
-        return guest_areas_write(v);
-    vcpu_add_work(v, VCPU_WORK_AREAS);
-    return 0;
+    if (v != current_vcpu()) {
+        vcpu_add_work(v, VCPU_WORK_AREAS);
+        return 0;
+    }
+    rc = guest_areas_write(v, area == &v->time_guest ? AREA_TIME : AREA_RUNSTATE);
+    if (rc)
+        WRITE_ONCE(area->addr, before);
+    return rc;
 }
 
 static long register_info(struct vcpu *v, guest_ptr_t arg)
@@ -87,9 +92,12 @@ static long set_periodic(struct vcpu *v, guest_ptr_t arg)
     return t.period_ns ? vcpu_set_periodic(v, t.period_ns) : -XEN_EINVAL;
 }
 
+/* The ABI lets a vCPU set and stop only its own. */
 static long set_singleshot(struct vcpu *v, guest_ptr_t arg)
 {
     struct vcpu_set_singleshot_timer t;
+    if (v != current_vcpu())
+        return -XEN_EINVAL;
     int rc = copy_from_guest(&t, arg, sizeof(t));
     return rc ? rc : vcpu_set_singleshot(v, t.timeout_abs_ns, t.flags & VCPU_SSHOTTMR_future);
 }
@@ -144,6 +152,8 @@ long hc_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg)
     case VCPUOP_set_singleshot_timer:
         return set_singleshot(v, p);
     case VCPUOP_stop_singleshot_timer:
+        if (v != current_vcpu())
+            return -XEN_EINVAL;
         timer_stop(&v->singleshot);
         return 0;
     case VCPUOP_register_vcpu_info:
