@@ -119,6 +119,19 @@ static int setup_gsi(guest_ptr_t arg)
     return irq_set_trigger(s.gsi, s.triggering, s.polarity);
 }
 
+/*
+ * Linux still asks for a line's vector before it binds the line. Vectors are chosen when a line is
+ * bound and are nobody else's business: the answer is the line's own number.
+ */
+static int alloc_irq_vector(guest_ptr_t arg)
+{
+    PHYSDEV_IN(struct physdev_irq, i);
+    if (i.irq >= irq_gsi_count || !range_contains(&current_domain()->irqs, i.irq, i.irq))
+        return -XEN_EINVAL;
+    i.vector = i.irq;
+    return copy_to_guest(arg, &i, sizeof(i));
+}
+
 static int get_free_pirq(guest_ptr_t arg)
 {
     PHYSDEV_IN(struct physdev_get_free_pirq, f);
@@ -190,6 +203,8 @@ long hc_physdev_op(uint64_t cmd, uint64_t argument)
     if (!current_domain()->privileged)
         return -XEN_EPERM;
     switch (cmd) {
+    case PHYSDEVOP_alloc_irq_vector:
+        return alloc_irq_vector(arg);
     case PHYSDEVOP_setup_gsi:
         return setup_gsi(arg);
     case PHYSDEVOP_pci_mmcfg_reserved:
