@@ -277,7 +277,14 @@ static void refusals(void)
     CHECK_EQ(destroy(77), 0);
     check_free(before, __FILE__, __LINE__);
 #define REFUSED_WITH(field, value)                                                                 \
-    (c = plain_config(), c.field = (value), CHECK_REFUSED(create_with(c, 0, &e)))
+    do {                                                                                           \
+        c = plain_config();                                                                        \
+        c.field = (value);                                                                         \
+        long made = create_with(c, 0, &e);                                                         \
+        check_refused(made, #field " = " #value, __FILE__, __LINE__);                              \
+        if (!made)                                                                                 \
+            destroy(e);                                                                            \
+    } while (0)
     REFUSED_WITH(max_vcpus, 0);
     REFUSED_WITH(max_vcpus, 1u << 30);
     REFUSED_WITH(flags, 1u << 31);

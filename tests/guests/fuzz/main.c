@@ -12,6 +12,31 @@
 
 const char test_name[] = "fuzz";
 
+/* "trace=N" prints each call from the Nth on: with a run cut short by "calls", the guilty one. */
+static bool tracing;
+
+static long traced(const char *call, unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    if (tracing && nr == __HYPERVISOR_mmuext_op)
+        print("  mmuext_op(cmd %u, 0x%lx, 0x%lx)", ((struct mmuext_op *)a)->cmd,
+              ((struct mmuext_op *)a)->arg1.mfn, ((struct mmuext_op *)a)->arg2.src_mfn);
+    else if (tracing)
+        print("  %s: %u(0x%lx, 0x%lx, 0x%lx, 0x%lx)", call, nr, a, b, c, d);
+    long ret = hypercall_raw(nr, a, b, c, d, 0, 0);
+
+    if (tracing)
+        print(" = %ld\n", ret);
+    return ret;
+}
+#define TRACED(call, nr, a, b, c, d, ...) traced(call, nr, HC_U(a), HC_U(b), HC_U(c), HC_U(d))
+#undef HC
+#define HC(name, ...) TRACED(#name, __HYPERVISOR_##name, __VA_ARGS__, 0, 0, 0, 0)
+#define mmuext2(cmd_, x, y)                                                                        \
+    ({                                                                                             \
+        struct mmuext_op op_ = {.cmd = (cmd_), .arg1.mfn = (x), .arg2.src_mfn = (y)};              \
+        HC(mmuext_op, &op_, 1, 0, DOMID_SELF);                                                     \
+    })
+
 #define PAGES 24
 static uint8_t *page[PAGES];
 static uint64_t mfns[PAGES + 4];
@@ -185,12 +210,21 @@ static void grants(void)
                                        .dev_bus_addr = m.flags & 1 ? m.dev_bus_addr : 0,
                                        .handle = pick(8) ? m.handle : (uint32_t)pick(64)};
 
+    if (tracing)
+        print("  map flags 0x%x ref %u (flags 0x%x frame 0x%x) at 0x%lx: status %d handle %u; unmap"
+              " 0x%lx dev 0x%lx handle %u\n",
+              m.flags, m.ref, table[ref].flags, table[ref].frame, m.host_addr, m.status, m.handle,
+              u.host_addr, u.dev_bus_addr, u.handle);
     /* Always given back in the end, so that the pages are free of it. */
     if (m.status == 0) {
         HC(grant_table_op, GNTTABOP_unmap_grant_ref, &u, 1);
-        u.host_addr = m.host_addr;
-        u.dev_bus_addr = m.flags & 1 ? m.dev_bus_addr : 0;
+        /* Each half by itself: a call that names one which is gone does nothing. */
         u.handle = m.handle;
+        u.host_addr = m.flags & GNTMAP_host_map ? m.host_addr : 0;
+        u.dev_bus_addr = 0;
+        HC(grant_table_op, GNTTABOP_unmap_grant_ref, &u, 1);
+        u.host_addr = 0;
+        u.dev_bus_addr = m.flags & GNTMAP_device_map ? m.dev_bus_addr : 0;
         HC(grant_table_op, GNTTABOP_unmap_grant_ref, &u, 1);
     }
 }
@@ -299,6 +333,7 @@ static uint64_t argument(const char *name, uint64_t value)
 void test_main(void)
 {
     uint64_t seed = argument("seed=", 1), calls = argument("calls=", 200000);
+    uint64_t trace = argument("trace=", ~0UL);
 
     print("seed=%lu calls=%lu\n", seed, calls);
     state = seed;
@@ -309,7 +344,10 @@ void test_main(void)
     }
     section("calls");
     for (uint64_t i = 0; i < calls; i++) {
-        if (i % (calls / 8 ? calls / 8 : 1) == 0)
+        tracing = i >= trace;
+        if (tracing)
+            print(" %lu:", i);
+        else if (i % (calls / 8 ? calls / 8 : 1) == 0)
             print("  %lu\n", i);
         switch (pick(8)) {
         case 0:
@@ -325,6 +363,7 @@ void test_main(void)
             tables();
         }
     }
+    tracing = false;
     CHECK_EQ(HC(xen_version, XENVER_version, 0), 4 << 16 | 17);
     restore();
 }

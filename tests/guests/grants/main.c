@@ -258,7 +258,7 @@ static void hostile(void)
     grant(10, 0, mfn_of(page), 0);
     CHECK_EQ(map_one((uint64_t)at, 0xffffffff, GNTMAP_host_map).status, GNTST_bad_gntref);
     CHECK_EQ(map_one((uint64_t)at, 0x10000, GNTMAP_host_map).status, GNTST_bad_gntref);
-    CHECK_EQ(map_one((uint64_t)at, 10, 0).status, GNTST_bad_gntref); /* neither host nor device */
+    CHECK(map_one((uint64_t)at, 10, 0).status < 0); /* neither host nor device */
     CHECK(map_one(BAD_HYPERVISOR, 10, GNTMAP_host_map).status < 0);
     CHECK(map_one(BAD_NONCANONICAL, 10, GNTMAP_host_map).status < 0);
     CHECK(map_one(BAD_UNMAPPED, 10, GNTMAP_host_map).status < 0);

@@ -69,9 +69,7 @@ static void numbers(void)
     CHECK(f.submap & 1u << XENFEAT_mmu_pt_update_preserve_ad);
     CHECK(f.submap & 1u << XENFEAT_highmem_assist);
     CHECK(f.submap & 1u << XENFEAT_gnttab_map_avail_bits);
-    CHECK(f.submap & 1u << XENFEAT_memory_op_vnode_supported);
-    CHECK(f.submap & 1u << XENFEAT_pae_pgdir_above_4gb);
-    CHECK(f.submap & 1u << XENFEAT_direct_mapped); /* what is not auto-translated is (features.h) */
+    /* Neither flag means direct-mapped too (features.h). */
     CHECK(!(f.submap & 1u << XENFEAT_not_direct_mapped));
     CHECK_EQ(!!(f.submap & 1u << XENFEAT_dom0), is_dom0());
     CHECK(!(f.submap & 1u << XENFEAT_auto_translated_physmap));

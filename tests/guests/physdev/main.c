@@ -53,8 +53,12 @@ static void registers(void)
 {
     struct physdev_apic a = {.apic_physbase = 0xfec00000, .reg = 1};
 
+    long ret = op(PHYSDEVOP_apic_read, &a);
+
     section("the IO-APIC");
-    CHECK_EQ(op(PHYSDEVOP_apic_read, &a), 0);
+    if (is_trilby() && ret == -XEN_ENOSYS) /* docs/support.md; kernels then make do */
+        return;
+    CHECK_EQ(ret, 0);
     print("  version register %x\n", a.value);
     CHECK((a.value >> 16 & 0xff) >= 23);
     a.apic_physbase = 0x12345000;
@@ -225,7 +229,7 @@ static void refusals(void)
     m.pirq = -5;
     CHECK_REFUSED(op(PHYSDEVOP_map_pirq, &m));
     m.type = 99;
-    CHECK_EQ(op(PHYSDEVOP_map_pirq, &m), -XEN_EINVAL);
+    CHECK_REFUSED(op(PHYSDEVOP_map_pirq, &m));
     CHECK_REFUSED(op(PHYSDEVOP_unmap_pirq, &u));
     u.pirq = -1;
     CHECK_REFUSED(op(PHYSDEVOP_unmap_pirq, &u));
