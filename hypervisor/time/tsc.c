@@ -19,7 +19,7 @@ static bool disagree; /* [a] some CPU's TSC does not fit */
 
 /* --- scaling --- */
 
-/* mul / 2^32 * 2^shift = 10^9 / hz, mul with its top bit set. */
+/* mul / 2^32 * 2^shift = 10^9 / hz, mul about 2^31 or more. */
 void tsc_set_frequency(uint64_t hz, uint64_t base_tsc)
 {
     int8_t shift = 0;

@@ -61,10 +61,11 @@ WEAK void ipi_send(unsigned cpu, uint8_t vector)
 
 WEAK void ipi_call(const struct cpu_mask *mask, void (*fn)(void *), void *arg, bool wait)
 {
-    unsigned here = fake_cpu_number, i;
-    for_each_cpu(i, mask) {
+    unsigned here = fake_cpu_number;
+    for (unsigned i = 0; i < ARRAY_SIZE(fake_cpu); i++) {
         fake_cpu_number = i;
-        fn(arg);
+        if (mask->bits[0] >> i & 1)
+            fn(arg);
     }
     fake_cpu_number = here;
 }
