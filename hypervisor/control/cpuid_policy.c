@@ -281,21 +281,25 @@ unsigned cpuid_policy_max_msrs(void)
     return ARRAY_SIZE(policy_msrs);
 }
 
+/* Each list is optional: without a buffer only its largest length is told. */
 int cpuid_policy_put(const struct cpuid_policy *p, guest_ptr_t leaves, uint32_t *nr_leaves,
                      guest_ptr_t msrs, uint32_t *nr_msrs)
 {
-    if (*nr_leaves < p->count || *nr_msrs < ARRAY_SIZE(policy_msrs))
+    bool want_leaves = !guest_is_null(leaves), want_msrs = !guest_is_null(msrs);
+    if ((want_leaves && *nr_leaves < p->count) || (want_msrs && *nr_msrs < ARRAY_SIZE(policy_msrs)))
         return -XEN_ENOBUFS;
-    int rc = copy_to_guest(leaves, p->leaf, p->count * sizeof(p->leaf[0]));
-    if (rc)
-        return rc;
-    for (unsigned i = 0; i < ARRAY_SIZE(policy_msrs); i++) {
-        struct xen_msr_entry m = {.idx = policy_msrs[i]};
-        rc = copy_element_to_guest(msrs, i, &m);
+    if (want_leaves) {
+        int rc = copy_to_guest(leaves, p->leaf, p->count * sizeof(p->leaf[0]));
         if (rc)
             return rc;
     }
-    *nr_leaves = p->count;
+    for (unsigned i = 0; want_msrs && i < ARRAY_SIZE(policy_msrs); i++) {
+        struct xen_msr_entry m = {.idx = policy_msrs[i]};
+        int rc = copy_element_to_guest(msrs, i, &m);
+        if (rc)
+            return rc;
+    }
+    *nr_leaves = want_leaves ? p->count : CPUID_MAX_LEAVES;
     *nr_msrs = ARRAY_SIZE(policy_msrs);
     return 0;
 }

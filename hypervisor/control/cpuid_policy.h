@@ -24,7 +24,10 @@ const struct cpuid_policy *cpuid_policy_pv(void);
 int __must_check cpuid_policy_restrict(struct cpuid_policy *p, uint32_t *bad_leaf,
                                        uint32_t *bad_subleaf);
 
-/* Out to the tools; the counts are capacity in, number written out. -XEN_ENOBUFS, -XEN_EFAULT. */
+/*
+ * Out to the tools; the counts are capacity in, number written out (or the most there can be, where
+ * there is no buffer). -XEN_ENOBUFS, -XEN_EFAULT.
+ */
 int __must_check cpuid_policy_put(const struct cpuid_policy *p, guest_ptr_t leaves,
                                   uint32_t *nr_leaves, guest_ptr_t msrs, uint32_t *nr_msrs);
 unsigned cpuid_policy_max_msrs(void);

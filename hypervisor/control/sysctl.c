@@ -251,11 +251,6 @@ static int sysctl_get_cpu_policy(struct xen_sysctl *op)
     struct xen_sysctl_cpu_policy *c = &op->u.cpu_policy;
     if (c->_rsvd || c->index > XEN_SYSCTL_cpu_policy_hvm_default)
         return -XEN_EINVAL;
-    if (!c->leaves.p && !c->msrs.p) { /* how large can they be? */
-        c->nr_leaves = CPUID_MAX_LEAVES;
-        c->nr_msrs = cpuid_policy_max_msrs();
-        return 0;
-    }
     const struct cpuid_policy *p = policy_by_index(c->index);
     if (!p)
         return -XEN_EOPNOTSUPP;

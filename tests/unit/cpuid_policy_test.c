@@ -96,6 +96,9 @@ static void test_put(void **state)
     assert_int_equal(cpuid_policy_put(&masked, lp, &nl, mp, &nm), 0);
     assert_int_equal(nl, masked.count);
     assert_int_equal(nm, cpuid_policy_max_msrs());
+    nl = nm = 0; /* no buffers: only the sizes are asked */
+    assert_int_equal(cpuid_policy_put(&masked, guest_ptr(0), &nl, guest_ptr(0), &nm), 0);
+    assert_int_equal(nl, CPUID_MAX_LEAVES);
     nl = CPUID_MAX_LEAVES;
     assert_int_equal(cpuid_policy_put(&masked, guest_ptr(8), &nl, mp, &nm), -XEN_EFAULT);
 }
