@@ -333,7 +333,8 @@ static void madt_entry_sizes(void **state)
         build_good();
         madt_begin();
         madt_lapic(1, 0, 1);
-        uint64_t e = madt_entry(0, 8);
+        uint64_t e = madt_end;
+        madt_lapic(9, 9, 1);
         madt_lapic(2, 2, 1);
         ram[e + 1] = bad[i];
         madt_seal();
