@@ -31,6 +31,7 @@
 #include "time/time.h"
 
 #define MAX_VCPUS      128 /* per domain; PV ABI beyond 32 by VCPUOP_register_vcpu_info */
+#define STACK_FRAMES   (STACK_SIZE / PAGE_SIZE)
 #define MAX_DOMID      DOMID_FIRST_RESERVED
 
 #define DOMAIN_MAX_MAP 32 /* entries of the memory map that the toolstack may set */
@@ -50,13 +51,13 @@ struct vcpu {
     struct sched_entity sched;
     bool pinned; /* [P] SCHEDOP_pin_override; before that: */
     struct cpu_mask hard_before;
-    struct stack_top *stack; /* [I] registers: v->stack->regs */
-    struct page *stack_page; /* [I] */
-    struct spinlock lock;    /* RANK_VCPU */
-    uint32_t work;           /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
-    bool initialised;        /* [v] has been given a context */
-    bool initialising;       /* [v] VCPUOP_initialise at work */
-    unsigned pause_count;    /* [v] */
+    struct stack_top *stack;         /* [I] registers: v->stack->regs */
+    mfn_t stack_frame[STACK_FRAMES]; /* [I] */
+    struct spinlock lock;            /* RANK_VCPU */
+    uint32_t work;                   /* [a] VCPU_WORK_*: vcpu_leave() has more to do than usual */
+    bool initialised;                /* [v] has been given a context */
+    bool initialising;               /* [v] VCPUOP_initialise at work */
+    unsigned pause_count;            /* [v] */
 
     /* vcpu_info as we see it, wherever the guest put it; never NULL (a dummy at first) */
     struct vcpu_info *info;             /* [v] */

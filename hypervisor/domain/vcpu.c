@@ -15,21 +15,31 @@ static struct vcpu_info dummy_info = {.evtchn_upcall_mask = 1};
 
 /* --- stacks --- */
 
-#define STACK_ORDER 1
-_Static_assert(STACK_SIZE == PAGE_SIZE << STACK_ORDER, "two frames make a stack");
+_Static_assert(STACK_SIZE == STACK_FRAMES * PAGE_SIZE, "its frames make a stack");
+
+static void stack_frames_free(struct vcpu *v)
+{
+    for (unsigned i = 0; i < STACK_FRAMES; i++)
+        if (!mfn_equal(v->stack_frame[i], MFN_NONE))
+            page_free(mfn_to_page(v->stack_frame[i]), 0);
+}
 
 /* Aligned to its size by vmap, with unmapped pages around it. */
 static int stack_alloc(struct vcpu *v)
 {
-    struct page *page = page_alloc(STACK_ORDER, ALLOC_ZERO);
-    if (!page)
-        return -XEN_ENOMEM;
-    uint8_t *base = vmap_contiguous(page_to_mfn(page), 1u << STACK_ORDER, MAP_RW);
+    uint8_t *base = NULL;
+    bool have_all = true;
+    for (unsigned i = 0; i < STACK_FRAMES; i++) {
+        struct page *page = page_alloc(0, ALLOC_ZERO);
+        v->stack_frame[i] = page ? page_to_mfn(page) : MFN_NONE;
+        have_all &= page != NULL;
+    }
+    if (have_all)
+        base = vmap_frames(v->stack_frame, STACK_FRAMES, MAP_RW);
     if (!base) {
-        page_free(page, STACK_ORDER);
+        stack_frames_free(v);
         return -XEN_ENOMEM;
     }
-    v->stack_page = page;
     v->stack = (struct stack_top *)(base + STACK_SIZE) - 1;
     v->stack->vcpu = v;
     v->stack->cpu = cpus[v->sched.cpu];
@@ -39,10 +49,8 @@ static int stack_alloc(struct vcpu *v)
 
 static void stack_free(struct vcpu *v)
 {
-    if (!v->stack)
-        return;
-    vunmap((uint8_t *)(v->stack + 1) - STACK_SIZE, 1u << STACK_ORDER);
-    page_free(v->stack_page, STACK_ORDER);
+    vunmap((uint8_t *)(v->stack + 1) - STACK_SIZE, STACK_FRAMES);
+    stack_frames_free(v);
     v->stack = NULL;
 }
 
@@ -121,7 +129,7 @@ int vcpu_create(struct domain *d, unsigned id, unsigned cpu)
     rc = publish(v);
     if (rc)
         goto no_place;
-    __atomic_fetch_add(&d->overhead_pages, 1u << STACK_ORDER, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&d->overhead_pages, STACK_FRAMES, __ATOMIC_RELAXED);
     return 0;
 
 no_place:
