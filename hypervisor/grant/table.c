@@ -34,7 +34,9 @@ static int frame_add(struct grant_table *t)
 
 int grant_table_grow(struct grant_table *t, unsigned n)
 {
-    int rc = n > t->max_frames || t->closed ? -XEN_EINVAL : 0;
+    int rc = 0;
+    if (n > t->max_frames || (n > t->frames && t->closed))
+        return -XEN_EINVAL;
     while (!rc && t->frames < n)
         rc = frame_add(t);
     return rc;
