@@ -207,6 +207,11 @@ void buddy_add_range(mfn_t first, uint64_t frames)
 {
     uint64_t frame = first.n, end = first.n + frames;
     frame = max(frame, (uint64_t)LOW_FRAMES);
+    /* Frames that are RAM only in part are none. */
+    while (frame < end && !mfn_is_ram(mfn(frame)))
+        frame++;
+    while (frame < end && !mfn_is_ram(mfn(end - 1)))
+        end--;
     for (uint64_t i = frame; i < end; i++) {
         struct page *page = mfn_to_page(mfn(i));
         *page = (struct page){.type = FREE_DIRTY};
@@ -255,7 +260,7 @@ int buddy_claim(struct domain *d, uint64_t pages)
     spin_lock(&d->page_lock);
     uint64_t owed = 0;
     if (pages) {
-        if (pages <= d->tot_pages || pages > d->max_pages || d->dying) {
+        if (pages <= d->tot_pages || pages > d->max_pages || d->claimed || d->dying) {
             spin_unlock(&d->page_lock);
             return -XEN_EINVAL;
         }

@@ -250,6 +250,17 @@ void __init mm_init_late(void)
     tlb_flush_mask(&cpus_online);
 }
 
+void mm_drop_init(void)
+{
+    for (char *p = __init_start; p < __init_end; p += PAGE_SIZE) {
+        uint64_t va = (uint64_t)p, *table = host_l4;
+        for (unsigned level = 4; level > 1; level--)
+            table = maddr_to_virt(maddr(table[index_of(va, level)] & HPTE_ADDR));
+        WRITE_ONCE(table[index_of(va, 1)], 0);
+    }
+    tlb_flush_mask(&cpus_online);
+}
+
 void hostmap_fill_l4(uint64_t *l4, mfn_t perdomain_l3)
 {
     memcpy(&l4[HV_SLOT_FIRST], &host_l4[HV_SLOT_FIRST],
@@ -266,7 +277,7 @@ void hostmap_fill_l4(uint64_t *l4, mfn_t perdomain_l3)
 
 static struct spinlock vmap_lock = SPINLOCK_INIT(RANK_HOSTMAP);
 static uint64_t vmap_used[BITMAP_WORDS(SIZE_1G >> PAGE_SHIFT)];
-static unsigned vmap_next = 1; /* page 0 guards the first */
+static unsigned vmap_lowest = 1; /* nothing below is free; page 0 guards the first block */
 
 /* First of @n + 1 free pages (the last one is the guard) from @from on; VMAP_PAGES: none. */
 static unsigned vmap_find(unsigned from, unsigned n, unsigned align)
@@ -307,15 +318,13 @@ static unsigned vmap_reserve(unsigned n)
     while (align < n && align < VMAP_ALIGN_MAX)
         align *= 2;
     spin_lock(&vmap_lock);
-    unsigned page = vmap_find(vmap_next, n, align);
-    if (page == VMAP_PAGES)
-        page = vmap_find(1, n, align);
+    unsigned page = vmap_find(vmap_lowest, n, align); /* low ones first: few tables are needed */
     if (page != VMAP_PAGES && !vmap_tables(page, n))
         page = VMAP_PAGES;
     if (page != VMAP_PAGES) {
         for (unsigned i = 0; i <= n; i++)
             bit_set(vmap_used, page + i);
-        vmap_next = page + n + 1;
+        vmap_lowest = bitmap_next_clear(vmap_used, VMAP_PAGES, vmap_lowest);
     }
     spin_unlock(&vmap_lock);
     return page;
@@ -360,5 +369,6 @@ void vunmap(void *va, unsigned n)
     spin_lock(&vmap_lock);
     for (unsigned i = 0; i <= n; i++)
         bit_clear(vmap_used, page + i);
+    vmap_lowest = min(vmap_lowest, page);
     spin_unlock(&vmap_lock);
 }

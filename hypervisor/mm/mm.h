@@ -125,7 +125,8 @@ bool mfn_is_ram(mfn_t m);
 
 /* --- start of day (mm/bootmem.c, mm/hostmap.c) --- */
 void mm_init(void);      /* from bootinfo: direct map, frame table, M2P, allocator; loads our CR3 */
-void mm_init_late(void); /* after boot: rodata and ro_after_init sealed, identity map gone */
+void mm_init_late(void); /* after boot: ro_after_init sealed, identity map gone */
+void mm_drop_init(void); /* the init part leaves the image's mapping; its frames are free already */
 extern uint64_t *host_l4; /* [I] our own top-level table (direct-map pointer) */
 extern mfn_t host_l4_mfn;
 /* Copies the shared hypervisor slots (and @perdomain_l3, may be MFN_NONE) into a guest's L4. */

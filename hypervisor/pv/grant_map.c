@@ -6,7 +6,7 @@
  * such an entry ends: by unmap, overwritten, or with its table; and unmap finds out by looking
  * whether it is still there.
  *
- * Called under grant locks: nothing here gives way. The caller flushes TLBs.
+ * Called without locks, as finding the entry may give way. The caller flushes TLBs.
  */
 #include "grant/grant.h"
 #include "pv/pagetable.h"
@@ -14,20 +14,21 @@
 /* The L1 table and index that the guest means; GNTST_*. Reference and type held on success. */
 static int find_entry(uint64_t addr, bool is_entry, struct page **table, unsigned *index)
 {
-    if (!is_entry) {
-        int rc = pt_find_l1(current_vcpu(), addr, table, index);
-        return !rc ? GNTST_okay : rc == -XEN_EAGAIN ? GNTST_eagain : GNTST_bad_virt_addr;
-    }
+    if (!is_entry)
+        return pv_pt_find_l1(current_vcpu(), addr, table, index) ? GNTST_bad_virt_addr : GNTST_okay;
+
     mfn_t m = maddr_to_mfn(maddr(addr));
     if (addr % sizeof(uint64_t) || !mfn_is_ram(m))
         return GNTST_general_error;
     struct page *page = mfn_to_page(m);
     if (!page_get(page, current_domain()))
         return GNTST_general_error;
-    int rc = page_get_type_fast(page, PAGE_L1);
+    int rc;
+    while ((rc = page_get_type_fast(page, PAGE_L1)) == -XEN_EAGAIN)
+        preempt_point();
     if (rc) {
         page_put(page);
-        return rc == -XEN_EAGAIN ? GNTST_eagain : GNTST_general_error;
+        return GNTST_general_error;
     }
     *table = page;
     *index = addr % PAGE_SIZE / sizeof(uint64_t);

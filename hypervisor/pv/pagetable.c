@@ -249,11 +249,13 @@ static bool is_guest_address(uint64_t va)
 }
 
 /*
+ * In v's kernel address space; v is current. -XEN_EAGAIN: the table is being checked right now.
+ *
  * Tables on the way may change or even be freed under us, by the guest's own other vCPUs. A frame
  * freed meanwhile cannot become somebody else's before this CPU has flushed its TLB, which it does
  * not do here; and whatever we read, the page we end at must be an L1 table of this domain in use.
  */
-int pt_find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index)
+static int find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index)
 {
     mfn_t m = v->pv->guest_l4;
     if (!is_guest_address(va) || mfn_equal(m, MFN_NONE))
@@ -281,7 +283,7 @@ int pt_find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index
 int pv_pt_find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index)
 {
     for (;;) {
-        int rc = pt_find_l1(v, va, table, index);
+        int rc = find_l1(v, va, table, index);
         if (rc != -XEN_EAGAIN)
             return rc;
         preempt_point();

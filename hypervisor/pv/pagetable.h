@@ -22,13 +22,6 @@ static inline uint64_t *pt_entry(struct page *table, unsigned index)
 int __must_check pt_write(struct page *table, unsigned index, uint64_t new, struct domain *pg_owner,
                           bool preserve_ad, const uint64_t *expected);
 
-/*
- * The L1 table and index that map @va in v's kernel address space, a reference and type use taken.
- * -XEN_EINVAL: none. -XEN_EAGAIN: it is being checked by another CPU right now. Never gives way, so
- * v is current.
- */
-int __must_check pt_find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index);
-
 /* What one L1 entry holds: taken for a new one, given up for an old one; both take any entry. */
 int __must_check pt_l1_get(uint64_t entry, struct domain *d, struct domain *pg_owner);
 void pt_l1_put(uint64_t entry);

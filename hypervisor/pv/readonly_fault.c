@@ -1,14 +1,15 @@
 /*
- * Writable page tables: a guest's kernel writes to a page table that is mapped read-only, as if it
- * were allowed, and we carry the write out by the rules of pv/pagetable.c. Only the instruction at
- * fault is executed, and only its access to that one page may write.
+ * Writable page tables: a guest's kernel writes to an L1 table that is mapped read-only, as if it
+ * were allowed, and we carry the write out by the rules of pv/pagetable.c. Upper levels are for
+ * hypercalls only ("Page-directory entries cannot be written", VMASST in xen/xen.h). Only the
+ * instruction at fault is executed, and only its access to that one page may write.
  */
 #include "emulate/emulate.h"
 #include "pv/pagetable.h"
 
 struct write_fault {
     uint64_t page_va;   /* of the page at fault */
-    struct page *table; /* its frame, a page table in use: reference and type held */
+    struct page *table; /* its frame, an L1 table in use: reference and type held */
 };
 
 static enum emulate_result fetch(struct emulate_ctx *ctx, uint64_t addr, void *buf, unsigned n,
@@ -114,7 +115,7 @@ static const struct emulate_ops ops = {
     .seg_base = seg_base,
 };
 
-/* The frame that @va maps read-only, if it is one of the domain's page tables in use. */
+/* The frame that @va maps read-only, if it is one of the domain's L1 tables in use. */
 static struct page *table_mapped_at(struct vcpu *v, uint64_t va)
 {
     struct page *l1;
@@ -129,8 +130,7 @@ static struct page *table_mapped_at(struct vcpu *v, uint64_t va)
     struct page *page = mfn_to_page(pte_mfn(e));
     if (!page_get(page, v->domain))
         return NULL;
-    enum page_type type = page_type(page);
-    if (type >= PAGE_L1 && type <= PAGE_L4 && !page_get_type_fast(page, type))
+    if (!page_get_type_fast(page, PAGE_L1))
         return page;
     page_put(page);
     return NULL;
@@ -155,8 +155,6 @@ bool pv_emulate_pt_write(struct cpu_user_regs *regs, uint64_t va)
     };
     enum emulate_result result = emulate_one(&ctx);
     page_put_and_type(f.table);
-    if (result != EMULATE_OK && result != EMULATE_RETRY)
-        return false; /* the guest gets its page fault */
-    count(TRACE_pt_write_emulated);
-    return true;
+    /* Otherwise the guest gets its page fault. */
+    return result == EMULATE_OK || result == EMULATE_RETRY;
 }
