@@ -50,6 +50,9 @@ int domctl_setvcpucontext(struct domain *d, struct xen_domctl *op)
         rc = pv_set_context(v, c);
         if (!rc) {
             v->initialised = true;
+            /* The builder has cleared shared_info since we wrote the time into it. */
+            v->time_base = 0;
+            guest_wallclock_update(d);
             if (c->flags & VGCF_online)
                 sched_unblock(&v->sched, SCHED_DOWN);
             else
