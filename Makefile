@@ -12,6 +12,7 @@ all: $(BUILD)/trilby $(BUILD)/trilby.gz ## build the hypervisor
 
 include hypervisor/Makefile
 include tests/unit/Makefile
+include tests/sim/Makefile
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
