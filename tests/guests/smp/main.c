@@ -1,6 +1,8 @@
 /*
  * Several vCPUs: bringing them up and down, interrupts between them, and races on what they share:
  * the same entries, the same tables, pins and unpins, mappings withdrawn while another uses them.
+ * The log of refusals would be long:
+ * ARGS: guest_loglvl=none
  */
 #include "guest.h"
 
