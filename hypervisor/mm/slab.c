@@ -137,6 +137,18 @@ void *zalloc_array(size_t n, size_t size)
     return zalloc(bytes);
 }
 
+/* What forbids freeing object @i; NULL: nothing. Cache lock held. */
+static const char *object_wrong(struct slab *s, unsigned i)
+{
+    if (!bit_test(s->map, i))
+        return "is free already";
+#ifdef DEBUG
+    if (*(uint64_t *)(object(s, i) + sizes[s->cache] - RED_ZONE) != RED_VALUE)
+        return "was written beyond its end";
+#endif
+    return NULL;
+}
+
 static void small_free(void *p)
 {
     struct slab *s = (struct slab *)((uint64_t)p & PAGE_MASK), *empty = NULL;
@@ -144,15 +156,16 @@ static void small_free(void *p)
     unsigned offset = (uint8_t *)p - object(s, 0), i = offset / size;
     if (offset % size || i >= n)
         panic("zfree: %p is not the start of an object", p);
-#ifdef DEBUG
-    if (*(uint64_t *)((uint8_t *)p + size - RED_ZONE) != RED_VALUE)
-        panic("zfree: written beyond the end of %p (%u bytes)", p, size - RED_ZONE);
-    memset(p, 0xdb, size);
-#endif
     struct cache *c = &caches[s->cache];
     spin_lock(&c->lock);
-    if (!bit_test(s->map, i))
-        panic("zfree: %p is free already", p);
+    const char *wrong = object_wrong(s, i);
+    if (wrong) {
+        spin_unlock(&c->lock);
+        panic("zfree: %p %s", p, wrong);
+    }
+#ifdef DEBUG
+    memset(p, 0xdb, size);
+#endif
     bit_clear(s->map, i);
     if (s->used-- == n)
         list_add(&c->partial, &s->link);
