@@ -17,7 +17,7 @@ static int check_create(const struct xen_domctl_createdomain *c)
         return -XEN_EINVAL;
     if (XEN_DOMCTL_GRANT_version(c->grant_opts) > 2 || c->vmtrace_size || c->cpupool_id)
         return -XEN_EINVAL;
-    if (c->arch.emulation_flags)
+    if (c->iommu_opts || c->arch.emulation_flags || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED)
         return -XEN_EINVAL;
     return 0;
 }

@@ -492,7 +492,7 @@ static long machphys_mapping(guest_ptr_t arg)
 {
     struct xen_machphys_mapping m = {
         .v_start = M2P_VIRT,
-        .v_end = VMAP_VIRT,
+        .v_end = MACH2PHYS_VIRT_END,
         .max_mfn = max_mfn - 1,
     };
     return copy_to_guest(arg, &m, sizeof(m));

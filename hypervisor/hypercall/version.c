@@ -26,6 +26,9 @@ static long get_features(guest_ptr_t arg)
     if (rc)
         return rc;
 
+    if (info.submap_idx >= XENFEAT_NR_SUBMAPS)
+        return -XEN_EINVAL;
+    info.submap = 0;
     if (info.submap_idx == 0) {
         info.submap = 1u << XENFEAT_mmu_pt_update_preserve_ad | 1u << XENFEAT_highmem_assist |
                       1u << XENFEAT_gnttab_map_avail_bits;
@@ -33,8 +36,6 @@ static long get_features(guest_ptr_t arg)
             info.submap |= 1u << XENFEAT_pae_pgdir_above_4gb;
         if (d->privileged)
             info.submap |= 1u << XENFEAT_dom0;
-    } else {
-        info.submap = 0;
     }
     return copy_to_guest(arg, &info, sizeof(info));
 }

@@ -141,6 +141,16 @@ static void replace(struct vcpu *v, mfn_t l4, bool user)
         page_put_and_type(mfn_to_page(old));
 }
 
+/*
+ * User mode has no business in the machine-to-physical table: a table loaded as a user's loses that
+ * slot, one loaded as a kernel's has it. Who uses one table as both has what it loaded last.
+ */
+static void show_m2p(mfn_t l4, bool show)
+{
+    uint64_t *slot = (uint64_t *)mfn_to_virt(l4) + HV_SLOT_FIRST;
+    WRITE_ONCE(*slot, show ? host_l4[HV_SLOT_FIRST] : 0);
+}
+
 int pv_set_l4(struct vcpu *v, mfn_t l4, bool user)
 {
     struct domain *d = v->domain;
@@ -155,6 +165,7 @@ int pv_set_l4(struct vcpu *v, mfn_t l4, bool user)
     int rc = page_get_and_type(mfn_to_page(l4), d, PAGE_L4);
     if (rc)
         return rc;
+    show_m2p(l4, !user);
     replace(v, l4, user);
     /* What is dying may have given up its address spaces already; it shall not get new ones. */
     if (READ_ONCE(d->dying) && v != current_vcpu()) {
