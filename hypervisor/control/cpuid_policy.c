@@ -12,7 +12,6 @@
  * xen/arch-x86/cpuid.h.
  */
 #include "control/cpuid_policy.h"
-#include "control/control.h"
 #include "hypercall/guest_access.h"
 #include "lib/string.h"
 

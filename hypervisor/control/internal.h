@@ -2,8 +2,9 @@
 #ifndef CONTROL_INTERNAL_H
 #define CONTROL_INTERNAL_H
 
-#include "control/control.h"
+#include "domain/domain.h"
 #include "hypercall/guest_access.h"
+#include "hypercall/permission.h"
 
 #include <xen/domctl.h>
 #include <xen/sysctl.h>

@@ -4,7 +4,7 @@
  * may only set their I/O privilege level and acknowledge interrupts that were given to them.
  */
 #include "acpi/acpi.h"
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "event/event.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"

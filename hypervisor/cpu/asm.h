@@ -5,9 +5,10 @@
 #include "lib/compiler.h"
 #include "lib/types.h"
 
-/* In inline assembly: a fault at label @from continues at label @to. Both as strings: "1b", "2f". */
+/* In inline assembly: a fault at label @from continues at label @to. Both as strings: "1b", "2f".
+ */
 #define EXTABLE(from, to)                                                                          \
-    ".pushsection .extable, \"a\"\n"                                                                \
+    ".pushsection .extable, \"a\"\n"                                                               \
     ".quad " from ", " to "\n"                                                                     \
     ".popsection\n"
 
@@ -108,59 +109,59 @@ static inline void sti(void)
 }
 
 /* Control register bits (APM vol. 2 section 3.1). */
-#define CR0_PE (1UL << 0)
-#define CR0_MP (1UL << 1)
-#define CR0_EM (1UL << 2)
-#define CR0_TS (1UL << 3)
-#define CR0_ET (1UL << 4)
-#define CR0_NE (1UL << 5)
-#define CR0_WP (1UL << 16)
-#define CR0_AM (1UL << 18)
-#define CR0_PG (1UL << 31)
-#define CR4_VME (1UL << 0)
-#define CR4_TSD (1UL << 2)
-#define CR4_DE (1UL << 3)
-#define CR4_PSE (1UL << 4)
-#define CR4_PAE (1UL << 5)
-#define CR4_MCE (1UL << 6)
-#define CR4_PGE (1UL << 7)
-#define CR4_OSFXSR (1UL << 9)
+#define CR0_PE         (1UL << 0)
+#define CR0_MP         (1UL << 1)
+#define CR0_EM         (1UL << 2)
+#define CR0_TS         (1UL << 3)
+#define CR0_ET         (1UL << 4)
+#define CR0_NE         (1UL << 5)
+#define CR0_WP         (1UL << 16)
+#define CR0_AM         (1UL << 18)
+#define CR0_PG         (1UL << 31)
+#define CR4_VME        (1UL << 0)
+#define CR4_TSD        (1UL << 2)
+#define CR4_DE         (1UL << 3)
+#define CR4_PSE        (1UL << 4)
+#define CR4_PAE        (1UL << 5)
+#define CR4_MCE        (1UL << 6)
+#define CR4_PGE        (1UL << 7)
+#define CR4_OSFXSR     (1UL << 9)
 #define CR4_OSXMMEXCPT (1UL << 10)
-#define CR4_UMIP (1UL << 11)
-#define CR4_FSGSBASE (1UL << 16)
-#define CR4_OSXSAVE (1UL << 18)
-#define CR4_SMEP (1UL << 20)
-#define CR4_SMAP (1UL << 21)
+#define CR4_UMIP       (1UL << 11)
+#define CR4_FSGSBASE   (1UL << 16)
+#define CR4_OSXSAVE    (1UL << 18)
+#define CR4_SMEP       (1UL << 20)
+#define CR4_SMAP       (1UL << 21)
 
-#define RFLAGS_CF (1UL << 0)
-#define RFLAGS_TF (1UL << 8)
-#define RFLAGS_IF (1UL << 9)
-#define RFLAGS_DF (1UL << 10)
-#define RFLAGS_IOPL (3UL << 12)
-#define RFLAGS_NT (1UL << 14)
-#define RFLAGS_RF (1UL << 16)
-#define RFLAGS_VM (1UL << 17)
-#define RFLAGS_AC (1UL << 18)
+#define RFLAGS_CF      (1UL << 0)
+#define RFLAGS_TF      (1UL << 8)
+#define RFLAGS_IF      (1UL << 9)
+#define RFLAGS_DF      (1UL << 10)
+#define RFLAGS_IOPL    (3UL << 12)
+#define RFLAGS_NT      (1UL << 14)
+#define RFLAGS_RF      (1UL << 16)
+#define RFLAGS_VM      (1UL << 17)
+#define RFLAGS_AC      (1UL << 18)
 
 /* MSRs (APM vol. 2 appendix A). */
-#define MSR_APIC_BASE 0x0000001b
-#define MSR_SYSENTER_CS 0x00000174
-#define MSR_SYSENTER_ESP 0x00000175
-#define MSR_SYSENTER_EIP 0x00000176
-#define MSR_PAT 0x00000277
-#define MSR_EFER 0xc0000080
-#define MSR_STAR 0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_CSTAR 0xc0000083
-#define MSR_SFMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
+#define MSR_APIC_BASE      0x0000001b
+#define MSR_SYSENTER_CS    0x00000174
+#define MSR_SYSENTER_ESP   0x00000175
+#define MSR_SYSENTER_EIP   0x00000176
+#define MSR_PAT            0x00000277
+#define MSR_EFER           0xc0000080
+#define MSR_STAR           0xc0000081
+#define MSR_LSTAR          0xc0000082
+#define MSR_CSTAR          0xc0000083
+#define MSR_SFMASK         0xc0000084
+#define MSR_FS_BASE        0xc0000100
+#define MSR_GS_BASE        0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX 0xc0000103
-#define EFER_SCE (1UL << 0)
-#define EFER_LME (1UL << 8)
-#define EFER_LMA (1UL << 10)
-#define EFER_NXE (1UL << 11)
-#define EFER_SVME (1UL << 12)
+#define MSR_TSC_AUX        0xc0000103
+#define EFER_SCE           (1UL << 0)
+#define EFER_LME           (1UL << 8)
+#define EFER_LMA           (1UL << 10)
+#define EFER_NXE           (1UL << 11)
+#define EFER_SVME          (1UL << 12)
 
 #endif

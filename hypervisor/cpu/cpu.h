@@ -22,19 +22,34 @@
 
 /* Selectors in every GDT we load: the top page of the PV ABI's reserved range
  * (FIRST_RESERVED_GDT_PAGE, xen/arch-x86/xen.h). The RPL 3 ones are ABI (FLAT_RING3_*). */
-#define HV_CS    0xe008
-#define HV_DS    0xe010
+#define HV_CS         0xe008
+#define HV_DS         0xe010
 #define SEL_USER_CS32 0xe023
 #define SEL_USER_DS   0xe02b
 #define SEL_USER_CS64 0xe033
-#define SEL_TSS  0xe040 /* 16 bytes */
-#define SEL_LDT  0xe050 /* 16 bytes */
+#define SEL_TSS       0xe040 /* 16 bytes */
+#define SEL_LDT       0xe050 /* 16 bytes */
 
 /* Exception vectors (APM vol. 2 section 8.2). */
 enum {
-    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF = 4, X86_BR = 5, X86_UD = 6,
-    X86_NM = 7, X86_DF = 8, X86_TS = 10, X86_NP = 11, X86_SS = 12, X86_GP = 13, X86_PF = 14,
-    X86_MF = 16, X86_AC = 17, X86_MC = 18, X86_XM = 19,
+    X86_DE = 0,
+    X86_DB = 1,
+    X86_NMI = 2,
+    X86_BP = 3,
+    X86_OF = 4,
+    X86_BR = 5,
+    X86_UD = 6,
+    X86_NM = 7,
+    X86_DF = 8,
+    X86_TS = 10,
+    X86_NP = 11,
+    X86_SS = 12,
+    X86_GP = 13,
+    X86_PF = 14,
+    X86_MF = 16,
+    X86_AC = 17,
+    X86_MC = 18,
+    X86_XM = 19,
 };
 #define PF_PRESENT (1u << 0)
 #define PF_WRITE   (1u << 1)
@@ -69,23 +84,23 @@ struct cpu {
     bool need_resched;        /* [a] look at the run queue before leaving */
     unsigned in_nmi;
 
-    uint64_t *entry_rsp;      /* [I] where the SYSCALL stub finds the stack to switch to */
-    struct tss64 *tss;        /* [I] */
-    uint64_t *gdt;            /* [I] the reserved GDT page (selectors 0xe000-0xefff) of this CPU */
-    mfn_t gdt_mfn;            /* [I] its frame, for each PV vCPU's window (pv/segment.c) */
+    uint64_t *entry_rsp; /* [I] where the SYSCALL stub finds the stack to switch to */
+    struct tss64 *tss;   /* [I] */
+    uint64_t *gdt;       /* [I] the reserved GDT page (selectors 0xe000-0xefff) of this CPU */
+    mfn_t gdt_mfn;       /* [I] its frame, for each PV vCPU's window (pv/segment.c) */
 
     /* TLB (cpu/tlb.c): requests from others */
-    uint64_t tlb_requested;   /* [a] ticket of the last request made to this CPU */
-    uint64_t tlb_done;        /* [a] ticket up to which this CPU has flushed */
-    mfn_t loaded_cr3;         /* [a, read by others] frame in CR3 */
+    uint64_t tlb_requested; /* [a] ticket of the last request made to this CPU */
+    uint64_t tlb_done;      /* [a] ticket up to which this CPU has flushed */
+    mfn_t loaded_cr3;       /* [a, read by others] frame in CR3 */
 
     /* preemption */
-    unsigned locks_held;      /* debug builds */
+    unsigned locks_held; /* debug builds */
     uint8_t lock_ranks[16];
 
-    void *sched;              /* struct sched_cpu (sched/) */
-    void *timers;             /* struct timer_cpu (time/) */
-    uint64_t quiescent;       /* [a] counts passages through a state without borrowed pointers */
+    void *sched;        /* struct sched_cpu (sched/) */
+    void *timers;       /* struct timer_cpu (time/) */
+    uint64_t quiescent; /* [a] counts passages through a state without borrowed pointers */
     uint64_t counters[TRACE_COUNT];
 };
 
@@ -135,13 +150,13 @@ struct cpu_features {
     bool nx, smep, smap, umip, fsgsbase, xsave, pge, pcid, x2apic, invtsc, page1gb, rdtscp, erms;
     bool amd;
     unsigned family, model, phys_bits;
-    uint64_t xcr0_mask;   /* bits the CPU supports, as we let guests use */
-    unsigned xsave_size;  /* bytes for xcr0_mask; 512 without XSAVE */
+    uint64_t xcr0_mask;  /* bits the CPU supports, as we let guests use */
+    unsigned xsave_size; /* bytes for xcr0_mask; 512 without XSAVE */
 };
 extern struct cpu_features cpu_features;
 
-void cpu_init_boot(void);          /* features, GDT, IDT, TSS of CPU 0; CR0, CR4, EFER; PAT */
-void cpu_init_late(void);          /* after mm_init(): CPU 0 moves to stacks with guard pages */
+void cpu_init_boot(void); /* features, GDT, IDT, TSS of CPU 0; CR0, CR4, EFER; PAT */
+void cpu_init_late(void); /* after mm_init(): CPU 0 moves to stacks with guard pages */
 void cpu_init_secondary(struct cpu *c);
 /* The GDT of no vCPU in particular: base such that this CPU's reserved page is at 0xe000. */
 void cpu_load_own_gdt(void);
@@ -158,7 +173,7 @@ void cpu_handle_irq(struct cpu_user_regs *regs, unsigned vector);
 extern void (*cpu_guest_exception)(struct cpu_user_regs *regs);
 
 /* FPU (cpu/fpu.c): never lazy; loaded on every switch to a vCPU that is not the loaded one. */
-void *fpu_alloc(void);                /* zeroed initial state, cpu_features.xsave_size; NULL */
+void *fpu_alloc(void); /* zeroed initial state, cpu_features.xsave_size; NULL */
 void fpu_free(void *area);
 void fpu_save(void *area);
 /* The 512 bytes of FXSAVE64 in and out of an area that is not loaded (vcpu_guest_context). What is
@@ -172,8 +187,8 @@ void fpu_restore(const void *area, uint64_t xcr0);
 /* IPIs and TLB (cpu/ipi.c, cpu/tlb.c). All may be called with locks held. */
 void ipi_send(unsigned cpu, uint8_t vector); /* through the hook that irq/lapic.c sets */
 extern void (*ipi_hook)(uint32_t apic_id, uint8_t vector); /* vector X86_NMI: as an NMI */
-void ipi_answer(void); /* VECTOR_CALL */
-void tlb_answer(void); /* VECTOR_TLB */
+void ipi_answer(void);                                     /* VECTOR_CALL */
+void tlb_answer(void);                                     /* VECTOR_TLB */
 /* Runs @fn on each CPU of @mask, in interrupt context or inside a wait loop: it takes no lock. */
 void ipi_call(const struct cpu_mask *mask, void (*fn)(void *), void *arg, bool wait);
 void ipi_stop_others(void); /* panic, reboot */

@@ -7,7 +7,7 @@
  */
 #include "boot/bootinfo.h"
 #include "console/console.h"
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "domain/domain.h"
 #include "grant/grant.h"
 #include "hypercall/guest_access.h"

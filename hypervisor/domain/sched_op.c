@@ -5,7 +5,7 @@
  * result of the hypercall among them, as the guest will find them.
  */
 #include "console/console.h"
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "domain/internal.h"
 #include "event/event.h"
 #include "hypercall/table.h"

@@ -4,7 +4,7 @@
  */
 #include "event/internal.h"
 
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"
 

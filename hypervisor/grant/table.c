@@ -9,7 +9,7 @@
  */
 #include "grant/internal.h"
 
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
 

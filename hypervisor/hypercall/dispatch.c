@@ -1,7 +1,7 @@
 /*
  * Where a hypercall is dispatched. The table is hypercall/table.h; a switch made from it lets the
  * compiler call each handler directly, with just the arguments that it takes. Who may call at all
- * is decided here; what a caller may do to which domain is control/permission.c.
+ * is decided here; what a caller may do to which domain is hypercall/permission.c.
  */
 #include "domain/domain.h"
 #include "hypercall/table.h"

@@ -3,7 +3,6 @@
  * keep, Xen 4.17; the extra version says who we are.
  */
 #include "boot/bootinfo.h"
-#include "control/control.h"
 #include "domain/domain.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"
@@ -15,8 +14,8 @@
 #define ABI_MAJOR 4
 #define ABI_MINOR 17
 
-const char trilby_changeset[] = "trilby";
-const char trilby_compile_date[] = "unknown"; /* builds are reproducible: no date inside */
+static const char changeset[] = "trilby";
+static const char compile_date[] = "unknown"; /* builds are reproducible: no date inside */
 
 static long get_features(guest_ptr_t arg)
 {
@@ -46,7 +45,7 @@ static long get_compile_info(guest_ptr_t arg)
     str_copy(info.compiler, "gcc " __VERSION__, sizeof(info.compiler));
     str_copy(info.compile_by, "trilby", sizeof(info.compile_by));
     str_copy(info.compile_domain, "", sizeof(info.compile_domain));
-    str_copy(info.compile_date, trilby_compile_date, sizeof(info.compile_date));
+    str_copy(info.compile_date, compile_date, sizeof(info.compile_date));
     return copy_to_guest(arg, &info, sizeof(info));
 }
 
@@ -75,7 +74,7 @@ long hc_xen_version(uint64_t cmd, uint64_t arg)
     case XENVER_capabilities:
         return put_string(p, "xen-3.0-x86_64 ", sizeof(xen_capabilities_info_t));
     case XENVER_changeset:
-        return put_string(p, trilby_changeset, sizeof(xen_changeset_info_t));
+        return put_string(p, changeset, sizeof(xen_changeset_info_t));
     case XENVER_platform_parameters: {
         xen_platform_parameters_t params = {.virt_start = HV_VIRT_START};
         return copy_to_guest(p, &params, sizeof(params));

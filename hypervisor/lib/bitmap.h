@@ -8,7 +8,7 @@
 #include "lib/compiler.h"
 #include "lib/types.h"
 
-#define BITS_PER_WORD 64
+#define BITS_PER_WORD      64
 #define BITMAP_WORDS(bits) (((bits) + BITS_PER_WORD - 1) / BITS_PER_WORD)
 
 static inline bool bit_test(const uint64_t *map, unsigned bit)

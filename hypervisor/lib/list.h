@@ -50,7 +50,7 @@ static inline void list_del(struct list *e)
     list_init(e);
 }
 
-#define list_entry(l, type, member) container_of(l, type, member)
+#define list_entry(l, type, member)    container_of(l, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
 
 #define list_for_each(pos, head, member)                                                           \

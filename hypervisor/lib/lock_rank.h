@@ -8,26 +8,26 @@
 
 enum lock_rank {
     RANK_NONE = 0,
-    RANK_DOMCTL,        /* control: serialises creation, destruction and cpupool changes */
-    RANK_DOMAIN_LIST,   /* domain: the table of domains being changed */
-    RANK_DOMAIN,        /* domain: struct domain's own fields (pause, shutdown, vcpus) */
-    RANK_VCPU,          /* domain: one vCPU's set-up (callbacks, info area, timers' parameters) */
-    RANK_GRANT,         /* grant: one grant table */
-    RANK_PAGETABLE,     /* pv: one page-table page's entries (per domain) */
-    RANK_EVENT,         /* event: one domain's port table */
-    RANK_EVENT_QUEUE,   /* event: one FIFO queue */
-    RANK_PIRQ,          /* event: one domain's physical interrupts */
-    RANK_PAGE_LIST,     /* mm: one domain's list of pages and its totals */
-    RANK_IRQ,           /* irq: one interrupt line */
-    RANK_IOAPIC,        /* irq: IO-APIC registers */
-    RANK_PCI,           /* irq: PCI configuration address port */
-    RANK_SCHED,         /* sched: one CPU's run queue */
-    RANK_TIMER,         /* time: one CPU's timer tree */
-    RANK_SLAB,          /* mm: one slab cache */
-    RANK_HOSTMAP,       /* mm: the hypervisor's own page tables */
-    RANK_BUDDY,         /* mm: the free lists */
-    RANK_IPI,           /* cpu: one call-function in flight */
-    RANK_CONSOLE,       /* console: log ring and devices; last, so that anything may log */
+    RANK_DOMCTL,      /* control: serialises creation, destruction and cpupool changes */
+    RANK_DOMAIN_LIST, /* domain: the table of domains being changed */
+    RANK_DOMAIN,      /* domain: struct domain's own fields (pause, shutdown, vcpus) */
+    RANK_VCPU,        /* domain: one vCPU's set-up (callbacks, info area, timers' parameters) */
+    RANK_GRANT,       /* grant: one grant table */
+    RANK_PAGETABLE,   /* pv: one page-table page's entries (per domain) */
+    RANK_EVENT,       /* event: one domain's port table */
+    RANK_EVENT_QUEUE, /* event: one FIFO queue */
+    RANK_PIRQ,        /* event: one domain's physical interrupts */
+    RANK_PAGE_LIST,   /* mm: one domain's list of pages and its totals */
+    RANK_IRQ,         /* irq: one interrupt line */
+    RANK_IOAPIC,      /* irq: IO-APIC registers */
+    RANK_PCI,         /* irq: PCI configuration address port */
+    RANK_SCHED,       /* sched: one CPU's run queue */
+    RANK_TIMER,       /* time: one CPU's timer tree */
+    RANK_SLAB,        /* mm: one slab cache */
+    RANK_HOSTMAP,     /* mm: the hypervisor's own page tables */
+    RANK_BUDDY,       /* mm: the free lists */
+    RANK_IPI,         /* cpu: one call-function in flight */
+    RANK_CONSOLE,     /* console: log ring and devices; last, so that anything may log */
     RANK_COUNT
 };
 

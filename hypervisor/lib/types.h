@@ -38,7 +38,7 @@ typedef struct {
 #define PAGE_SIZE  4096UL
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
-#define MFN_NONE ((mfn_t){~0UL})
+#define MFN_NONE   ((mfn_t){~0UL})
 
 static inline mfn_t mfn(uint64_t n)
 {

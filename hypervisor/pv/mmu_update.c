@@ -5,7 +5,7 @@
  * A batch keeps the table it last wrote to (reference and type use), as guests mostly write runs of
  * one table. The first request that fails ends the batch; *pdone says how many were done.
  */
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "console/console.h"
 #include "hypercall/table.h"
 #include "pv/pagetable.h"

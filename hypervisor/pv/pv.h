@@ -9,12 +9,12 @@
 #include "domain/domain.h"
 
 struct pv_domain {
-    mfn_t perdomain_l3;           /* [I] slot 260 of its address spaces */
-    uint64_t *perdomain_l3_virt;  /* [I] */
+    mfn_t perdomain_l3;                         /* [I] slot 260 of its address spaces */
+    uint64_t *perdomain_l3_virt;                /* [I] */
     uint64_t *perdomain_l1[MAX_VCPUS / 16 + 1]; /* [d] */
     unsigned iopl_default;
     bool io_bitmap;
-    uint32_t pci_address;         /* [d] its idea of port 0xcf8 */
+    uint32_t pci_address; /* [d] its idea of port 0xcf8 */
 };
 
 struct pv_trap {
@@ -24,54 +24,54 @@ struct pv_trap {
 };
 
 struct pv_vcpu {
-    bool kernel_mode;             /* [P] */
+    bool kernel_mode; /* [P] */
     bool syscall32_disables_events, sysenter_disables_events, syscall_disables_events;
     bool failsafe_disables_events;
-    uint64_t kernel_ss, kernel_sp;   /* stack_switch */
+    uint64_t kernel_ss, kernel_sp; /* stack_switch */
     uint64_t event_callback, failsafe_callback, syscall_callback, syscall32_callback,
         sysenter_callback, nmi_callback; /* 0 = none */
     struct pv_trap traps[256];
-    mfn_t guest_l4, user_l4;      /* page tables, each with a reference and an L4 type use; or NONE */
-    unsigned loaded_on;           /* [P] the CPU whose TLB last held its translations */
-    uint64_t cr3;                 /* what is loaded when this vCPU runs */
+    mfn_t guest_l4, user_l4; /* page tables, each with a reference and an L4 type use; or NONE */
+    unsigned loaded_on;      /* [P] the CPU whose TLB last held its translations */
+    uint64_t cr3;            /* what is loaded when this vCPU runs */
     uint64_t fs_base, gs_base_kernel, gs_base_user; /* saved while off CPU */
-    uint16_t ds, es, fs, gs;      /* saved while off CPU */
-    uint64_t ctrl_cr0_ts, ctrl_cr4; /* TS as the guest set it; CR4 as it believes */
+    uint16_t ds, es, fs, gs;                        /* saved while off CPU */
+    uint64_t ctrl_cr0_ts, ctrl_cr4;                 /* TS as the guest set it; CR4 as it believes */
     uint64_t debugreg[8];
-    unsigned iopl;                /* PHYSDEVOP_set_iopl: 0..3 */
-    uint64_t io_bitmap;           /* PHYSDEVOP_set_iobitmap: kernel address, a clear bit allows; */
-    unsigned io_bitmap_ports;     /* ports that it covers, 0 = none */
-    uint32_t tsc_aux;             /* MSR_TSC_AUX as the guest set it */
+    unsigned iopl;            /* PHYSDEVOP_set_iopl: 0..3 */
+    uint64_t io_bitmap;       /* PHYSDEVOP_set_iobitmap: kernel address, a clear bit allows; */
+    unsigned io_bitmap_ports; /* ports that it covers, 0 = none */
+    uint32_t tsc_aux;         /* MSR_TSC_AUX as the guest set it */
     unsigned gdt_entries;
     mfn_t gdt_frames[16];
     unsigned ldt_entries;
     uint64_t ldt_base;
     mfn_t ldt_frames[16];
-    uint64_t *gdt_ldt_l1;         /* [I] 32 entries of the per-domain window */
+    uint64_t *gdt_ldt_l1; /* [I] 32 entries of the per-domain window */
     bool nmi_pending, in_nmi;
-    bool pending_fault;           /* pv_inject_fault() asked for a trap to be bounced */
-    bool failsafe_pending;        /* a saved selector could not be loaded: failsafe callback due */
-    uint16_t failsafe_segs[4];    /* ds, es, fs, gs as they should have been */
+    bool pending_fault;        /* pv_inject_fault() asked for a trap to be bounced */
+    bool failsafe_pending;     /* a saved selector could not be loaded: failsafe callback due */
+    uint16_t failsafe_segs[4]; /* ds, es, fs, gs as they should have been */
 };
 
 void pv_init_cpu(void); /* this CPU's SYSCALL entry: MSRs and stub */
-void pv_init(void); /* registers guest_ops, page_type_ops, grant_pv_ops, exception handler */
+void pv_init(void);     /* registers guest_ops, page_type_ops, grant_pv_ops, exception handler */
 
 /* --- page tables (pv/pagetable.c) --- */
 /* Entries (APM vol. 2 section 5.3). */
-#define PTE_P   (1UL << 0)
-#define PTE_RW  (1UL << 1)
-#define PTE_U   (1UL << 2)
-#define PTE_PWT (1UL << 3)
-#define PTE_PCD (1UL << 4)
-#define PTE_A   (1UL << 5)
-#define PTE_D   (1UL << 6)
-#define PTE_PS  (1UL << 7)
-#define PTE_PAT (1UL << 7)
-#define PTE_G   (1UL << 8)
+#define PTE_P     (1UL << 0)
+#define PTE_RW    (1UL << 1)
+#define PTE_U     (1UL << 2)
+#define PTE_PWT   (1UL << 3)
+#define PTE_PCD   (1UL << 4)
+#define PTE_A     (1UL << 5)
+#define PTE_D     (1UL << 6)
+#define PTE_PS    (1UL << 7)
+#define PTE_PAT   (1UL << 7)
+#define PTE_G     (1UL << 8)
 #define PTE_AVAIL (7UL << 9)
-#define PTE_NX  (1UL << 63)
-#define PTE_ADDR 0x000ffffffffff000UL
+#define PTE_NX    (1UL << 63)
+#define PTE_ADDR  0x000ffffffffff000UL
 static inline mfn_t pte_mfn(uint64_t e)
 {
     return (mfn_t){(e & PTE_ADDR) >> PAGE_SHIFT};
@@ -112,7 +112,8 @@ void pv_drop_l4(struct vcpu *v);
  * page's allocation. Idempotent; -XEN_EAGAIN when there is more to do.
  */
 int __must_check pv_relinquish_memory(struct domain *d);
-/* Recounts the references and types that @d's page tables hold and logs differences; d is paused. */
+/* Recounts the references and types that @d's page tables hold and logs differences; d is paused.
+ */
 void pv_audit_domain(struct domain *d);
 
 /* --- descriptors (pv/segment.c) --- */

@@ -6,16 +6,32 @@
 
 #include "lib/types.h"
 
-#define TRACE_COUNTERS(X)                                                                          \
-    X(hypercalls) X(page_faults) X(pt_write_emulated) X(gp_emulated) X(irqs) X(timer_irqs)         \
-    X(ipis) X(context_switches) X(event_sends) X(tlb_flushes) X(tlb_shootdowns) X(pages_scrubbed)  \
-    X(grant_maps) X(grant_unmaps) X(grant_copies) X(mmu_updates) X(syscalls_bounced)
+/* clang-format off */
+#define TRACE_COUNTERS(X) \
+    X(hypercalls) \
+    X(page_faults) \
+    X(pt_write_emulated) \
+    X(gp_emulated) \
+    X(irqs) \
+    X(timer_irqs) \
+    X(ipis) \
+    X(context_switches) \
+    X(event_sends) \
+    X(tlb_flushes) \
+    X(tlb_shootdowns) \
+    X(pages_scrubbed) \
+    X(grant_maps) \
+    X(grant_unmaps) \
+    X(grant_copies) \
+    X(mmu_updates) \
+    X(syscalls_bounced)
+/* clang-format on */
 
 enum trace_counter {
 #define X(name) TRACE_##name,
     TRACE_COUNTERS(X)
 #undef X
-    TRACE_COUNT
+        TRACE_COUNT
 };
 
 void trace_init(void); /* registers the debug key */

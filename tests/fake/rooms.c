@@ -8,7 +8,7 @@
 
 #include "boot/bootinfo.h"
 #include "console/console.h"
-#include "control/control.h"
+#include "hypercall/permission.h"
 #include "event/event.h"
 #include "fake/cpu.h"
 #include "fake/rooms.h"

@@ -1,4 +1,4 @@
-/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c control/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
+/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
 /*
  * Event channels through the hypercall: what each state of a port allows and refuses, 2-level
  * delivery, virtual and physical interrupts, polling, failing allocations, closing while sending.

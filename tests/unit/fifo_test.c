@@ -1,4 +1,4 @@
-/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c control/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
+/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
 /*
  * FIFO event delivery against a consumer written from the public header: order, priorities, moves
  * between queues, words that are not there yet, hostile words, and pages that outlive a reset.

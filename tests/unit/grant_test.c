@@ -1,4 +1,4 @@
-/* SOURCES: grant/table.c grant/use.c grant/map.c grant/copy.c control/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c */
+/* SOURCES: grant/table.c grant/use.c grant/map.c grant/copy.c hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c */
 /*
  * Grant tables through the hypercall, over the real page references and types: every map, unmap and
  * copy and its refusals, what the shared entry says meanwhile, revoking, batches, limits, deaths.

@@ -1,4 +1,4 @@
-/* SOURCES: control/permission.c */
+/* SOURCES: hypercall/permission.c */
 /* The permission table: what an ordinary domain is refused, and what domain 0 cannot do to itself. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,7 +7,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "control/control.h"
+#include "domain/domain.h"
+#include "hypercall/permission.h"
 
 #include <xen/domctl.h>
 #include <xen/memory.h>

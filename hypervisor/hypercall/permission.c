@@ -5,7 +5,8 @@
  * the operations that the table gives it. Hypercalls that are domain 0's as a whole (domctl,
  * sysctl, platform_op) carry HC_DOM0 in hypercall/table.h and reach this table for their targets.
  */
-#include "control/control.h"
+#include "domain/domain.h"
+#include "hypercall/permission.h"
 #include "hypercall/table.h"
 
 #include <xen/domctl.h>
