@@ -290,7 +290,7 @@ static void against_model(void **state)
 
 /* --- several CPUs --- */
 
-enum { RACERS = CPUS, RACE_PAGES = 3, ROUNDS = 60000 };
+enum { RACERS = CPUS, RACE_PAGES = 3, ROUNDS = 8000 };
 static struct page *raced[RACE_PAGES];
 static int users[RACE_PAGES][PAGE_WRITABLE + 1]; /* uses that threads believe they have */
 static int alone[RACE_PAGES];                    /* in validate or invalidate */
