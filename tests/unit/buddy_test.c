@@ -1,6 +1,6 @@
 /* Frame allocator against a plain model; zeroing, TLB flushes before reuse, claims, limits. */
-/* SOURCES: mm/buddy.c mm/page.c lib/bitmap.c lib/spinlock.c lib/string.c fake/alloc.c fake/cpu.c
- * fake/domain.c */
+/* SOURCES: mm/buddy.c mm/page.c lib/bitmap.c lib/spinlock.c lib/string.c */
+/* SOURCES: fake/alloc.c fake/cpu.c fake/domain.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

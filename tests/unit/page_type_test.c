@@ -2,8 +2,8 @@
  * Page types: every move from every state, random moves against a plain model, the TLB flush rule,
  * and several CPUs at once.
  */
-/* SOURCES: mm/page_type.c mm/page.c lib/bitmap.c lib/spinlock.c fake/alloc.c fake/cpu.c
- * fake/domain.c */
+/* SOURCES: mm/page_type.c mm/page.c lib/bitmap.c lib/spinlock.c */
+/* SOURCES: fake/alloc.c fake/cpu.c fake/domain.c */
 /* LIBS: -lpthread */
 #include <setjmp.h>
 #include <stdarg.h>
