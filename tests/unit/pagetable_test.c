@@ -5,8 +5,8 @@
  * tests of their own.
  */
 /* SOURCES: pv/pagetable.c pv/mmu_update.c pv/relinquish.c pv/grant_map.c */
-/* SOURCES: hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/range.c lib/spinlock.c
- */
+/* SOURCES: hypercall/permission.c mm/page.c mm/page_type.c */
+/* SOURCES: lib/bitmap.c lib/range.c lib/spinlock.c */
 /* SOURCES: fake/alloc.c fake/cpu.c fake/domain.c fake/guest.c */
 #include <setjmp.h>
 #include <stdarg.h>
