@@ -169,8 +169,8 @@ static void small_free(void *p)
     bit_clear(s->map, i);
     if (s->used-- == n)
         list_add(&c->partial, &s->link);
-    if (s->used == 0 && (s->link.next != &c->partial || s->link.prev != &c->partial)) {
-        list_del(&s->link); /* the last one with room is kept */
+    if (s->used == 0) {
+        list_del(&s->link);
         empty = s;
     }
     spin_unlock(&c->lock);
