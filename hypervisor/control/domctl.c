@@ -75,6 +75,12 @@ static bool find_target(const struct xen_domctl *op, struct domain **out)
     *out = NULL;
     if (op->cmd == XEN_DOMCTL_createdomain)
         return true;
+    /* The tools walk the list by it: the first domain from this number on (xenctrl.h,
+     * xc_domain_getinfo); xenconsoled finds guests in no other way. */
+    if (op->cmd == XEN_DOMCTL_getdomaininfo && op->domain < DOMID_FIRST_RESERVED) {
+        *out = domain_next(op->domain);
+        return *out != NULL;
+    }
     struct domain *d = domain_find_or_self(op->domain);
     if (!d || !domain_get(d))
         return false;
