@@ -54,5 +54,6 @@ int main(void)
     console_screen_release(); /* domain 0 drives the screen now */
     mm_init_late();           /* what is read-only from now on becomes so */
     bootinfo_release();       /* start-up code and modules: nobody may need them */
+    mm_drop_init();           /* nor execute what was start-up code */
     sched_start();
 }
