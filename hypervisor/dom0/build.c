@@ -30,6 +30,9 @@ static uint64_t choose_pages(void)
                  wanted >> 8, (free - reserve) >> 8, free >> 8);
         wanted = free - reserve;
     }
+    if (wanted < boot_options.dom0_mem_min >> PAGE_SHIFT)
+        panic("too little memory for domain 0: dom0_mem=min:%luM, %luM can be given",
+              boot_options.dom0_mem_min >> 20, wanted >> 8);
     if (wanted < LEAST_PAGES)
         panic("too little memory for domain 0: %lu KiB free, %lu KiB needed at least", wanted << 2,
               LEAST_PAGES << 2);
@@ -170,8 +173,9 @@ static void give_machine(struct domain *d)
     int rc = range_add(&d->ioports, 0, 0xffff);
     for (unsigned i = 0; !rc && i < ARRAY_SIZE(ours); i++)
         rc = range_remove(&d->ioports, ours[i].first, ours[i].last);
-    if (!rc && strstr(boot_options.console, "com1"))
-        rc = range_remove(&d->ioports, 0x3f8, 0x3ff);
+    uint16_t serial = console_serial_port();
+    if (!rc && serial)
+        rc = range_remove(&d->ioports, serial, serial + 7);
 
     uint64_t frames = 1UL << (cpu_features.phys_bits - PAGE_SHIFT);
     if (!rc)
