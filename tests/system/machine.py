@@ -17,7 +17,7 @@ import pexpect
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
 HYPERVISOR = os.environ.get("HYPERVISOR", os.path.join(BUILD, "trilby"))
-LOGS = os.path.join(BUILD, "test-logs")
+LOGS = os.environ.get("TEST_LOGS", os.path.join(BUILD, "test-logs"))
 
 # All waiting times below are for an idle machine with two cores; engineers share theirs.
 SLOW = float(os.environ.get("TEST_PATIENCE", "3"))
