@@ -31,6 +31,8 @@ def test_rich_guest(host):
     assert 260 < int(guest("awk '/MemTotal/ { print $2 }' /proc/meminfo")) // 1024 <= 320
 
     # Disks: partition tables inside, each what it should be.
+    # They are read after the disk has appeared, so they may come a little later.
+    guest("for i in 1 2 3 4 5 6 7 8 9 10; do grep -q xvdb2 /proc/partitions && break; sleep 1; done")
     partitions = guest("cat /proc/partitions")
     assert {"xvda1", "xvdb1", "xvdb2", "xvdc"} <= set(partitions.split())
     assert "second disk" in guest("mount /dev/xvdb1 /mnt && cat /mnt/hello")
@@ -90,13 +92,13 @@ def test_crash_of_a_guest_is_its_own(host):
     host.check("xl info")
 
 
-@pytest.mark.parametrize("flavour", ["amd64", "cloud"])
-def test_small_guest(host, flavour):
-    """The least memory: the kernel comes up and mounts its disk."""
-    host.create("one", memory=64 if flavour == "amd64" else 96,
+@pytest.mark.parametrize("flavour, memory", [("amd64", 128), ("cloud", 96)])
+def test_small_guest(host, flavour, memory):
+    """The least memory, which the size of the unpacked kernels sets: it comes up with its disk."""
+    host.create("one", memory=memory,
                 kernel=f"/boot/guest/vmlinuz-{flavour}", ramdisk=f"/boot/guest/initrd-{flavour}",
                 disk=[disk("one")])
-    assert int(host.guest("one", "awk '/MemTotal/ { print $2 }' /proc/meminfo")) < 96 << 10
+    assert int(host.guest("one", "awk '/MemTotal/ { print $2 }' /proc/meminfo")) < memory << 10
 
 
 def test_all_memory_to_a_guest(host):
@@ -105,7 +107,7 @@ def test_all_memory_to_a_guest(host):
     size = free - 96
     host.create("one", memory=size, disk=[disk("one")], seconds=120)
     assert int(host.guest("one", "awk '/MemTotal/ { print $2 }' /proc/meminfo")) > (size - 160) << 10
-    assert int(host.check("xl info free_memory")) < 96
+    assert int(host.check("xl info free_memory")) <= 100
     # Another guest does not fit, and that hurts nobody.
     host.check("cat >/root/two.cfg <<'END'\n"
                'name = "two"\nkernel = "/boot/guest/vmlinuz-amd64"\nmemory = 256\nEND')

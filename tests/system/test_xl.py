@@ -116,7 +116,7 @@ def test_console_log_and_login(one):
 
 
 def test_pause_stops_a_guest(one):
-    one.guest("one", "(while :; do date +%s >/root/beat; sleep 0.2; done) >/dev/null 2>&1 &")
+    one.guest("one", "(while :; do date +%s >/root/beat.new; mv /root/beat.new /root/beat; sleep 0.2; done) >/dev/null 2>&1 &")
     one.check("xl pause one")
     assert "p" in row(one, "one")[3]
     used = one.check("xl list one | awk 'NR == 2 { print $6 }'")
