@@ -60,8 +60,10 @@ struct vcpu {
     unsigned pause_count;            /* [v] */
 
     /* vcpu_info as we see it, wherever the guest put it; never NULL (a dummy at first) */
-    struct vcpu_info *info;             /* [v] */
-    mfn_t info_frame;                   /* [v] MFN_NONE while inside shared_info */
+    struct vcpu_info *info; /* [v] */
+    mfn_t info_frame;       /* [v] MFN_NONE while inside shared_info */
+    bool info_released;     /* [v] at death: info_frame is on its way out */
+    struct grace info_grace;
     uint64_t time_base;                 /* [P] scale->base_tsc as last told to the guest */
     uint32_t time_version;              /* [P] of what it was told then; even */
     bool time_area_stale;               /* [P] time_guest is to be written */

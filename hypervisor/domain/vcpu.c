@@ -212,15 +212,28 @@ int vcpu_info_register(struct vcpu *v, uint64_t frame, uint32_t offset)
     return 0;
 }
 
+static void info_page_drop(struct grace *g)
+{
+    struct vcpu *v = container_of(g, struct vcpu, info_grace);
+    mfn_t frame = v->info_frame;
+    v->info_frame = MFN_NONE;
+    page_put_and_type(mfn_to_page(frame));
+}
+
+/*
+ * Senders take no lock: one that has just read v->info may still write to the page. It goes when
+ * every CPU has left what it was doing. The page is the domain's, so the domain, and with it the
+ * vCPU, stays as long.
+ */
 void vcpu_info_release(struct vcpu *v)
 {
     spin_lock(&v->lock);
-    mfn_t frame = v->info_frame;
-    v->info_frame = MFN_NONE;
+    bool registered = !mfn_equal(v->info_frame, MFN_NONE) && !v->info_released;
+    v->info_released = true;
     __atomic_store_n(&v->info, &dummy_info, __ATOMIC_SEQ_CST);
     spin_unlock(&v->lock);
-    if (!mfn_equal(frame, MFN_NONE))
-        page_put_and_type(mfn_to_page(frame));
+    if (registered)
+        grace_call(&v->info_grace, info_page_drop);
 }
 
 /* --- pausing --- */
