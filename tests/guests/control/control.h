@@ -20,5 +20,6 @@ long destroy(uint16_t d);
 long populate(uint16_t d, xen_pfn_t *list, unsigned long n, unsigned order);
 
 void children(void); /* child.c */
+void domctls(void);  /* domctls.c */
 
 #endif

@@ -474,5 +474,6 @@ void test_main(void)
     system_calls();
     claims();
     early_event();
+    domctls();
     children();
 }
