@@ -28,7 +28,6 @@ static const struct {
     {XEN_DOMCTL_set_address_size, false, domctl_set_address_size},
     {XEN_DOMCTL_get_address_size, COPY_BACK, domctl_get_address_size},
     {XEN_DOMCTL_set_virq_handler, false, domctl_set_virq_handler},
-    {XEN_DOMCTL_subscribe, false, domctl_subscribe},
     {XEN_DOMCTL_get_cpu_policy, COPY_BACK, domctl_get_cpu_policy},
     {XEN_DOMCTL_set_cpu_policy, COPY_BACK, domctl_set_cpu_policy},
     {XEN_DOMCTL_max_vcpus, false, domctl_max_vcpus},

@@ -188,12 +188,6 @@ int domctl_set_virq_handler(struct domain *d, struct xen_domctl *op)
     return event_set_global_virq_handler(d, op->u.set_virq_handler.virq);
 }
 
-int domctl_subscribe(struct domain *d, struct xen_domctl *op)
-{
-    d->suspend_evtchn = op->u.subscribe.port;
-    return 0;
-}
-
 int domctl_get_cpu_policy(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_cpu_policy *p = &op->u.cpu_policy;

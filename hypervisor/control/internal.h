@@ -38,7 +38,6 @@ int domctl_settscinfo(struct domain *d, struct xen_domctl *op);
 int domctl_set_address_size(struct domain *d, struct xen_domctl *op);
 int domctl_get_address_size(struct domain *d, struct xen_domctl *op);
 int domctl_set_virq_handler(struct domain *d, struct xen_domctl *op);
-int domctl_subscribe(struct domain *d, struct xen_domctl *op);
 int domctl_get_cpu_policy(struct domain *d, struct xen_domctl *op);
 int domctl_set_cpu_policy(struct domain *d, struct xen_domctl *op);
 

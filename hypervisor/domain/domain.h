@@ -110,7 +110,6 @@ struct domain {
     uint32_t create_flags; /* [I] XEN_DOMCTL_CDF_* */
     uint32_t vm_assist;    /* [a] VMASST bits */
     ns_t created;
-    uint32_t suspend_evtchn;
     bool watchdog_on[2];
     struct timer watchdog[2]; /* SCHEDOP_watchdog */
 

@@ -8,12 +8,10 @@
 
 enum lock_rank {
     RANK_NONE = 0,
-    RANK_DOMCTL,      /* control: serialises creation, destruction and cpupool changes */
     RANK_DOMAIN_LIST, /* domain: the table of domains being changed */
     RANK_DOMAIN,      /* domain: struct domain's own fields (pause, shutdown, vcpus) */
     RANK_VCPU,        /* domain: one vCPU's set-up (callbacks, info area, timers' parameters) */
     RANK_GRANT,       /* grant: one grant table */
-    RANK_PAGETABLE,   /* pv: one page-table page's entries (per domain) */
     RANK_EVENT,       /* event: one domain's port table */
     RANK_EVENT_QUEUE, /* event: one FIFO queue */
     RANK_PIRQ,        /* event: one domain's physical interrupts */

@@ -118,6 +118,12 @@ static void rights(void)
         dc.u.iomem_permission.allow_access = allow;
         CHECK_EQ(call(XEN_DOMCTL_iomem_permission), 0);
     }
+    for (unsigned allow = 2; allow-- > 0;) {
+        clear();
+        dc.u.irq_permission.pirq = 17;
+        dc.u.irq_permission.allow_access = allow;
+        CHECK_EQ(call(XEN_DOMCTL_irq_permission), 0);
+    }
     clear();
     dc.u.ioport_permission.first_port = 0xffff;
     dc.u.ioport_permission.nr_ports = 2;
