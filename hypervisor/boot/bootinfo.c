@@ -60,14 +60,6 @@ bool bootinfo_next_reserved(unsigned *i, maddr_t *start, uint64_t *size)
     return true;
 }
 
-bool bootinfo_range_reserved(maddr_t start, uint64_t size)
-{
-    for (unsigned i = 0; i < reserved_count; i++)
-        if (start.a < reserved[i].end && size && start.a + (size - 1) >= reserved[i].start)
-            return true;
-    return false;
-}
-
 void bootinfo_limit_ram(uint64_t limit)
 {
     if (limit)

@@ -88,9 +88,6 @@ void smp_start_cpus(void);
  */
 bool bootinfo_next_reserved(unsigned *i, maddr_t *start, uint64_t *size);
 
-/* True when any byte of the range is in one of them. */
-bool bootinfo_range_reserved(maddr_t start, uint64_t size);
-
 /*
  * The command line's mem= applied to a map: RAM above @limit bytes of address becomes reserved.
  * Called by main() between cmdline_parse() and mm_init().

@@ -13,6 +13,7 @@
  */
 #include "control/cpuid_policy.h"
 #include "hypercall/guest_access.h"
+#include "hypercall/table.h"
 #include "lib/string.h"
 
 #include <xen/arch-x86/cpuid.h>
@@ -197,7 +198,7 @@ static void hypervisor_leaf(const struct domain *d, uint32_t leaf, uint32_t sub,
         out[3] = XEN_CPUID_SIGNATURE_EDX;
         break;
     case 1:
-        out[0] = 4 << 16 | 17;
+        out[0] = ABI_VERSION;
         break;
     case 2:
         out[0] = 1;          /* hypercall pages */

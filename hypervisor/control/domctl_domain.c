@@ -91,12 +91,10 @@ void domain_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
     info->domain = d->id;
     info->max_vcpu_id = XEN_INVALID_MAX_VCPU_ID;
 
-    for (unsigned i = 0; i < d->max_vcpus; i++) {
-        const struct vcpu *v = READ_ONCE(d->vcpu[i]);
-        if (!v)
-            continue;
+    const struct vcpu *v;
+    for_each_vcpu(d, v) {
         uint32_t blockers = READ_ONCE(v->sched.blockers);
-        info->max_vcpu_id = i;
+        info->max_vcpu_id = v->id;
         info->cpu_time += vcpu_run_time(v);
         if (blockers & SCHED_DOWN)
             continue;

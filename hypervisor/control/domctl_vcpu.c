@@ -187,9 +187,9 @@ int domctl_scheduler_op(struct domain *d, struct xen_domctl *op)
     case XEN_DOMCTL_SCHEDOP_putinfo: {
         uint32_t new_weight = *weight ? *weight : v0 ? v0->sched.weight : SCHED_WEIGHT_DEFAULT;
         uint32_t new_cap = *cap == 0xffff ? (v0 ? v0->sched.cap : 0) : *cap;
-        for (unsigned i = 0; i < d->max_vcpus; i++)
-            if (d->vcpu[i])
-                sched_set_params(&d->vcpu[i]->sched, new_weight, new_cap);
+        struct vcpu *v;
+        for_each_vcpu(d, v)
+            sched_set_params(&v->sched, new_weight, new_cap);
         return v0 ? 0 : -XEN_EINVAL;
     }
     default: /* per-vCPU parameters: neither scheduler has them */

@@ -167,10 +167,8 @@ static unsigned count_domains(void)
 {
     unsigned n = 0;
     struct domain *d;
-    for (unsigned id = 0; (d = domain_next(id)); n++) {
-        id = d->id + 1;
-        domain_put(d);
-    }
+    for_each_domain(d)
+        n++;
     return n;
 }
 

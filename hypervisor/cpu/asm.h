@@ -111,7 +111,6 @@ static inline void sti(void)
 /* Control register bits (APM vol. 2 section 3.1). */
 #define CR0_PE         (1UL << 0)
 #define CR0_MP         (1UL << 1)
-#define CR0_EM         (1UL << 2)
 #define CR0_TS         (1UL << 3)
 #define CR0_ET         (1UL << 4)
 #define CR0_NE         (1UL << 5)
@@ -162,6 +161,5 @@ static inline void sti(void)
 #define EFER_LME           (1UL << 8)
 #define EFER_LMA           (1UL << 10)
 #define EFER_NXE           (1UL << 11)
-#define EFER_SVME          (1UL << 12)
 
 #endif

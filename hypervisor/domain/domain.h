@@ -23,7 +23,6 @@
 
 #include "cpu/cpu.h"
 #include "hypercall/guest_access.h"
-#include "lib/list.h"
 #include "lib/range.h"
 #include "lib/spinlock.h"
 #include "mm/mm.h"
@@ -233,7 +232,6 @@ void vcpu_leave(void);
        guest_time.c. --- */
 void guest_time_update(struct vcpu *v); /* writes vcpu_time_info; v is current or quiet */
 void guest_wallclock_update(struct domain *d);
-void runstate_update_guest(struct vcpu *v); /* current only */
 
 /* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
 struct page *__must_check domain_get_page(struct domain *d, gfn_t g);

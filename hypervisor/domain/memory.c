@@ -6,7 +6,6 @@
  * were done; an extent is done whole or not at all.
  */
 #include "boot/bootinfo.h"
-#include "console/console.h"
 #include "hypercall/permission.h"
 #include "domain/domain.h"
 #include "grant/grant.h"
@@ -21,32 +20,30 @@
 #define MAX_ORDER_PRIVILEGED BUDDY_MAX_ORDER
 #define FRAMES_PER_SLICE     64
 
-enum reservation { INCREASE, DECREASE, POPULATE };
-
 struct batch {
     struct domain *d; /* counted */
     guest_ptr_t extents;
     uint64_t count;
     unsigned order;
-    unsigned alloc_flags, width;
+    unsigned width;   /* address bits, 0 = any */
     bool want_result; /* the caller gave an array */
 };
 
-static int batch_decode(const struct xen_memory_reservation *r, enum reservation kind,
-                        struct batch *b)
+static int batch_decode(const struct xen_memory_reservation *r, uint64_t op, struct batch *b)
 {
     struct domain *caller = current_domain();
     struct domain *d = domain_find_or_self(r->domid);
     if (!d)
         return -XEN_ESRCH;
-    int rc = permission_check(caller, __HYPERVISOR_memory_op, XENMEM_populate_physmap, d);
+    int rc = permission_check(caller, __HYPERVISOR_memory_op, op, d);
     if (rc)
         return rc;
     if (r->mem_flags & (XENMEMF_populate_on_demand | XENMEMF_vnode))
         return -XEN_EOPNOTSUPP;
     if (r->extent_order > (caller->privileged ? MAX_ORDER_PRIVILEGED : MAX_ORDER_SELF))
         return -XEN_EPERM;
-    if (r->nr_extents > (1UL << 32) || (kind != INCREASE && r->nr_extents && !r->extent_start.p))
+    if (r->nr_extents > (1UL << 32) ||
+        (op != XENMEM_increase_reservation && r->nr_extents && !r->extent_start.p))
         return -XEN_EINVAL;
 
     b->extents = guest_handle(r->extent_start);
@@ -54,7 +51,6 @@ static int batch_decode(const struct xen_memory_reservation *r, enum reservation
     b->order = r->extent_order;
     b->width = XENMEMF_get_address_bits(r->mem_flags);
     b->want_result = r->extent_start.p != NULL;
-    b->alloc_flags = ALLOC_ZERO | ALLOC_PREEMPT;
     if (b->width && b->width <= PAGE_SHIFT)
         return -XEN_EINVAL;
     if (!domain_get(d))
@@ -66,7 +62,7 @@ static int batch_decode(const struct xen_memory_reservation *r, enum reservation
 /* 2^order fresh zeroed frames for @d; NULL when there are none or @d may not have more. */
 static struct page *give_extent(const struct batch *b)
 {
-    struct page *page = page_alloc_width(b->order, b->alloc_flags, b->width);
+    struct page *page = page_alloc_width(b->order, ALLOC_ZERO | ALLOC_PREEMPT, b->width);
     if (!page)
         return NULL;
     if (page_assign(b->d, page, b->order)) {
@@ -76,21 +72,26 @@ static struct page *give_extent(const struct batch *b)
     return page;
 }
 
-/* Takes back frames just given, when their numbers could not be told to the caller. */
-static void ungive_extent(struct page *page, unsigned order)
+/* Out of its owner's reservation, once: free as soon as nothing maps it any more. */
+static bool take_back(struct page *page)
 {
-    for (uint64_t i = 0; i < 1UL << order; i++)
-        if (page_drop_allocation(page + i))
-            page_put(page + i);
+    if (!page_drop_allocation(page))
+        return false;
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+    page_put(page); /* the allocation's */
+    return true;
 }
 
-/* Number of extents done; the first failure ends the batch. */
-static uint64_t give(const struct batch *b, enum reservation kind)
+/*
+ * Number of extents done; the first failure ends the batch. @named: the array says under which
+ * guest frame numbers they are to be known.
+ */
+static uint64_t give(const struct batch *b, bool named)
 {
     uint64_t frames = 1UL << b->order;
     for (uint64_t i = 0; i < b->count; i++) {
         xen_pfn_t guest_frame = 0;
-        if (kind == POPULATE && copy_element_from_guest(&guest_frame, b->extents, i))
+        if (named && copy_element_from_guest(&guest_frame, b->extents, i))
             return i;
 
         struct page *page = give_extent(b);
@@ -99,11 +100,12 @@ static uint64_t give(const struct batch *b, enum reservation kind)
 
         uint64_t first = page_to_mfn(page).n;
         for (uint64_t j = 0; j < frames; j++)
-            m2p_set(mfn(first + j), kind == POPULATE ? guest_frame + j : M2P_INVALID);
+            m2p_set(mfn(first + j), named ? guest_frame + j : M2P_INVALID);
         if (b->want_result) {
             xen_pfn_t answer = first;
             if (copy_element_to_guest(b->extents, i, &answer)) {
-                ungive_extent(page, b->order);
+                for (uint64_t j = 0; j < frames; j++)
+                    take_back(page + j);
                 return i;
             }
         }
@@ -113,17 +115,12 @@ static uint64_t give(const struct batch *b, enum reservation kind)
     return b->count;
 }
 
-/* One frame out of the domain's reservation; it is free once nothing maps it any more. */
 static bool take_frame(struct domain *d, gfn_t g)
 {
     struct page *page = domain_get_page(d, g);
     if (!page)
         return false;
-    bool taken = page_drop_allocation(page);
-    if (taken) {
-        m2p_set(page_to_mfn(page), M2P_INVALID);
-        page_put(page); /* the allocation's */
-    }
+    bool taken = take_back(page);
     page_put(page); /* ours */
     return taken;
 }
@@ -146,17 +143,18 @@ static uint64_t take(const struct batch *b)
     return b->count;
 }
 
-static long change_reservation(enum reservation kind, guest_ptr_t arg)
+static long change_reservation(uint64_t op, guest_ptr_t arg)
 {
     struct xen_memory_reservation r;
     struct batch b = {0};
     int rc = copy_from_guest(&r, arg, sizeof(r));
     if (rc)
         return rc;
-    rc = batch_decode(&r, kind, &b);
+    rc = batch_decode(&r, op, &b);
     if (rc)
         return rc;
-    uint64_t done = kind == DECREASE ? take(&b) : give(&b, kind);
+    uint64_t done =
+        op == XENMEM_decrease_reservation ? take(&b) : give(&b, op == XENMEM_populate_physmap);
     domain_put(b.d);
     return done;
 }
@@ -164,7 +162,6 @@ static long change_reservation(enum reservation kind, guest_ptr_t arg)
 /* --- XENMEM_exchange: frames for other frames, e.g. contiguous ones below 4 GiB for DMA --- */
 
 #define EXCHANGE_MAX_ORDER 9
-#define EXCHANGE_MAX       (1u << EXCHANGE_MAX_ORDER)
 
 struct exchange {
     struct page **in;   /* counted references, @frames of them */
@@ -184,28 +181,30 @@ static void exchange_drop_inputs(struct exchange *x, uint64_t held)
 /* References on every input frame of chunk @c, none of which may be in use. */
 static int exchange_get_inputs(struct exchange *x, struct domain *d, guest_ptr_t list, uint64_t c)
 {
-    uint64_t per_extent = 1UL << x->in_order, held = 0;
-    for (uint64_t i = 0; i < x->frames >> x->in_order; i++) {
+    uint64_t extents = x->frames >> x->in_order, held = 0;
+    int rc;
+    for (uint64_t i = 0; i < extents; i++) {
         xen_pfn_t first;
-        if (copy_element_from_guest(&first, list, c * (x->frames >> x->in_order) + i)) {
-            exchange_drop_inputs(x, held);
-            return -XEN_EFAULT;
-        }
-        for (uint64_t j = 0; j < per_extent; j++) {
+        rc = copy_element_from_guest(&first, list, c * extents + i);
+        if (rc)
+            goto fail;
+        for (uint64_t j = 0; j < 1UL << x->in_order; j++) {
             struct page *p = domain_get_page(d, gfn(first + j));
-            if (!p) {
-                exchange_drop_inputs(x, held);
-                return -XEN_EINVAL;
-            }
+            rc = -XEN_EINVAL;
+            if (!p)
+                goto fail;
             x->in[held++] = p;
             /* Exactly the allocation's reference and ours: nothing maps it. */
-            if (READ_ONCE(p->refs) != (PAGE_REF_ALLOCATED | 2)) {
-                exchange_drop_inputs(x, held);
-                return -XEN_EBUSY;
-            }
+            rc = -XEN_EBUSY;
+            if (READ_ONCE(p->refs) != (PAGE_REF_ALLOCATED | 2))
+                goto fail;
         }
     }
     return 0;
+
+fail:
+    exchange_drop_inputs(x, held);
+    return rc;
 }
 
 static int exchange_alloc_outputs(struct exchange *x)
@@ -239,10 +238,7 @@ static void exchange_commit(struct exchange *x, struct domain *d)
             m2p_set(mfn(first + j), x->out_gfn[i] + j);
     }
     for (uint64_t i = 0; i < x->frames; i++) {
-        if (page_drop_allocation(x->in[i])) {
-            m2p_set(page_to_mfn(x->in[i]), M2P_INVALID);
-            page_put(x->in[i]);
-        }
+        take_back(x->in[i]);
         page_put(x->in[i]);
     }
 
@@ -284,8 +280,7 @@ static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen
 
 static int exchange_check(const struct xen_memory_exchange *e)
 {
-    unsigned limit = current_domain()->privileged ? EXCHANGE_MAX_ORDER : MAX_ORDER_SELF;
-    if (e->in.extent_order > limit || e->out.extent_order > limit)
+    if (e->in.extent_order > EXCHANGE_MAX_ORDER || e->out.extent_order > EXCHANGE_MAX_ORDER)
         return -XEN_EPERM;
     if (e->in.domid != DOMID_SELF && e->in.domid != current_domain()->id)
         return -XEN_EPERM;
@@ -340,6 +335,12 @@ static long memory_exchange(guest_ptr_t arg)
 
 /* --- maps --- */
 
+/* The BIOS's 20-byte entry, as the ABI's users have it in their buffers. */
+struct map_entry {
+    uint64_t base, size;
+    uint32_t type;
+} __packed;
+
 static long put_map(guest_ptr_t arg, const struct e820_range *map, unsigned count)
 {
     struct xen_memory_map m;
@@ -349,11 +350,7 @@ static long put_map(guest_ptr_t arg, const struct e820_range *map, unsigned coun
     if (m.buffer.p && m.nr_entries < count)
         return -XEN_EINVAL;
     for (unsigned i = 0; m.buffer.p && i < count; i++) {
-        /* The BIOS's 20-byte entry, as struct e820entry of the ABI's users has it. */
-        struct __packed {
-            uint64_t base, size;
-            uint32_t type;
-        } entry = {map[i].base, map[i].size, map[i].type};
+        struct map_entry entry = {map[i].base, map[i].size, map[i].type};
         rc = copy_element_to_guest(guest_handle(m.buffer), i, &entry);
         if (rc)
             return rc;
@@ -378,10 +375,7 @@ static long set_memory_map(guest_ptr_t arg)
     if (!map)
         return -XEN_ENOMEM;
     for (unsigned i = 0; i < f.map.nr_entries; i++) {
-        struct __packed {
-            uint64_t base, size;
-            uint32_t type;
-        } entry;
+        struct map_entry entry;
         rc = copy_element_from_guest(&entry, guest_handle(f.map.buffer), i);
         if (rc) {
             zfree(map);
@@ -508,11 +502,9 @@ long hc_memory_op(uint64_t cmd, uint64_t arg)
         return rc;
     switch (cmd) {
     case XENMEM_increase_reservation:
-        return change_reservation(INCREASE, p);
     case XENMEM_decrease_reservation:
-        return change_reservation(DECREASE, p);
     case XENMEM_populate_physmap:
-        return change_reservation(POPULATE, p);
+        return change_reservation(cmd, p);
     case XENMEM_exchange:
         return memory_exchange(p);
     case XENMEM_maximum_ram_page:

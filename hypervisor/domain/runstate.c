@@ -56,8 +56,3 @@ int runstate_write(struct vcpu *v)
         rc = copy_to_guest(time, &entry, sizeof(entry));
     return rc;
 }
-
-void runstate_update_guest(struct vcpu *v)
-{
-    vcpu_add_work(v, VCPU_WORK_AREAS);
-}

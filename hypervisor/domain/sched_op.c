@@ -58,15 +58,21 @@ static bool reason_ok(const struct domain *d, unsigned reason)
     return reason <= SHUTDOWN_MAX;
 }
 
+static int shutdown_decode(const struct domain *d, guest_ptr_t arg, struct sched_shutdown *s)
+{
+    int rc = copy_from_guest(s, arg, sizeof(*s));
+    if (rc)
+        return rc;
+    return reason_ok(d, s->reason) ? 0 : -XEN_EINVAL;
+}
+
 static long op_shutdown(guest_ptr_t arg)
 {
     struct domain *d = current_domain();
     struct sched_shutdown s;
-    int rc = copy_from_guest(&s, arg, sizeof(s));
+    int rc = shutdown_decode(d, arg, &s);
     if (rc)
         return rc;
-    if (!reason_ok(d, s.reason))
-        return -XEN_EINVAL;
     log_guest(d->id, LOG_INFO, "shuts down, code %u", s.reason);
     domain_shutdown(d, s.reason);
     return 0;
@@ -76,11 +82,9 @@ static long op_shutdown_code(guest_ptr_t arg)
 {
     struct domain *d = current_domain();
     struct sched_shutdown s;
-    int rc = copy_from_guest(&s, arg, sizeof(s));
+    int rc = shutdown_decode(d, arg, &s);
     if (rc)
         return rc;
-    if (!reason_ok(d, s.reason))
-        return -XEN_EINVAL;
     spin_lock(&d->lock);
     d->shutdown_code = s.reason;
     d->shutdown_code_latched = true;

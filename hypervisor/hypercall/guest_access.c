@@ -47,16 +47,3 @@ int clear_guest(guest_ptr_t dst, size_t n)
         return -XEN_EFAULT;
     return unlikely(guest_clear((void *)dst.addr, n)) ? -XEN_EFAULT : 0;
 }
-
-int copy_string_from_guest(char *dst, guest_ptr_t src, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        int rc = copy_from_guest(&dst[i], guest_offset(src, i), 1);
-        if (rc)
-            return rc;
-        if (dst[i] == '\0')
-            return 0;
-    }
-    dst[size - 1] = '\0';
-    return -XEN_ENAMETOOLONG;
-}

@@ -36,8 +36,6 @@ void guest_access_init(bool smap);
 int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
 int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);
 int __must_check clear_guest(guest_ptr_t dst, size_t n);
-/* A string of at most @size - 1 bytes; -XEN_ENAMETOOLONG. */
-int __must_check copy_string_from_guest(char *dst, guest_ptr_t src, size_t size);
 
 /* Arrays: element @i of size sizeof(*dst). */
 #define copy_element_from_guest(dst, base, i)                                                      \

@@ -8,9 +8,12 @@
 
 #include "lib/types.h"
 
-#define HC_PV   1u
-#define HC_HVM  2u
-#define HC_DOM0 4u /* privileged domain only; others get -XEN_EPERM */
+/* The Xen whose interfaces we keep, as xen_version and CPUID give it: major, minor. */
+#define ABI_VERSION (4 << 16 | 17)
+
+#define HC_PV       1u
+#define HC_HVM      2u
+#define HC_DOM0     4u /* privileged domain only; others get -XEN_EPERM */
 
 #define HYPERCALLS(X)                                                                              \
     X(0, set_trap_table, 1, HC_PV)                                                                 \

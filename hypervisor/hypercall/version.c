@@ -11,9 +11,6 @@
 #include <xen/features.h>
 #include <xen/version.h>
 
-#define ABI_MAJOR 4
-#define ABI_MINOR 17
-
 static const char changeset[] = "trilby";
 static const char compile_date[] = "unknown"; /* builds are reproducible: no date inside */
 
@@ -66,7 +63,7 @@ long hc_xen_version(uint64_t cmd, uint64_t arg)
 
     switch (cmd) {
     case XENVER_version:
-        return ABI_MAJOR << 16 | ABI_MINOR;
+        return ABI_VERSION;
     case XENVER_extraversion:
         return put_string(p, ".0-trilby", sizeof(xen_extraversion_t));
     case XENVER_compile_info:

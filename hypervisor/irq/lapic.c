@@ -17,7 +17,6 @@
 #define REG_VERSION       0x030
 #define REG_TPR           0x080
 #define REG_EOI           0x0b0
-#define REG_LDR           0x0d0
 #define REG_SPURIOUS      0x0f0
 #define REG_ISR           0x100
 #define REG_ESR           0x280

@@ -20,8 +20,6 @@
 #include <xen/xen.h>
 #include <xen/errno.h>
 
-#define XEN_EINTR_INTERNAL 4 /* never leaves the hypervisor */
-
 typedef struct {
     uint64_t n;
 } mfn_t;

@@ -18,7 +18,6 @@
 
 #define M2P_VIRT       0xffff800000000000
 #define VMAP_VIRT      0xffff808000000000
-#define VMAP_SIZE      0x0000008000000000
 #define IMAGE_VIRT     0xffff810000000000
 #define IMAGE_PHYS     0x200000 /* where the image is loaded; IMAGE_VIRT + IMAGE_PHYS is its start */
 #define FRAMES_VIRT    0xffff818000000000

@@ -50,7 +50,6 @@ enum page_type {
 #define PAGE_REF_STATIC                                                                            \
     (1u << 30) /* hypervisor's own page shown to a domain (shared_info,                            \
                   grant frames): never freed through the guest */
-#define PAGE_REF_BROKEN (1u << 29)
 
 struct page {
     uint32_t refs;        /* [a] 0 = free */

@@ -25,11 +25,11 @@ struct pv_trap {
 
 struct pv_vcpu {
     bool kernel_mode; /* [P] */
-    bool syscall32_disables_events, sysenter_disables_events, syscall_disables_events;
+    bool syscall32_disables_events, syscall_disables_events;
     bool failsafe_disables_events;
     uint64_t kernel_ss, kernel_sp; /* stack_switch */
     uint64_t event_callback, failsafe_callback, syscall_callback, syscall32_callback,
-        sysenter_callback, nmi_callback; /* 0 = none */
+        nmi_callback; /* 0 = none */
     struct pv_trap traps[256];
     mfn_t guest_l4, user_l4; /* page tables, each with a reference and an L4 type use; or NONE */
     unsigned loaded_on;      /* [P] the CPU whose TLB last held its translations */
@@ -49,7 +49,6 @@ struct pv_vcpu {
     mfn_t ldt_frames[16];
     uint64_t *gdt_ldt_l1; /* [I] 32 entries of the per-domain window */
     bool nmi_pending, in_nmi;
-    bool pending_fault;        /* pv_inject_fault() asked for a trap to be bounced */
     bool failsafe_pending;     /* a saved selector could not be loaded: failsafe callback due */
     uint16_t failsafe_segs[4]; /* ds, es, fs, gs as they should have been */
 };

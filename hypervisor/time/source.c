@@ -23,7 +23,6 @@ struct source {
 #define HPET_CAPABILITIES 0x00
 #define HPET_CONFIG       0x10
 #define HPET_COUNTER      0xf0
-#define HPET_64BIT        (1UL << 13)
 #define HPET_ENABLE       1UL
 #define HPET_PERIOD_MAX   100000000 /* femtoseconds */
 #define FEMTOSECONDS      1000000000000000UL

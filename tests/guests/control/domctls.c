@@ -47,32 +47,28 @@ static void time_and_names(void)
     CHECK_EQ(info.handle[15], 0x5a);
 }
 
+/* The hard affinity of a vCPU, as a map of 8 CPUs. */
+static long affinity(uint32_t cmd, uint32_t vcpu, uint8_t *map)
+{
+    clear();
+    dc.u.vcpuaffinity.vcpu = vcpu;
+    dc.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
+    dc.u.vcpuaffinity.cpumap_hard.bitmap.p = map;
+    dc.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
+    return call(cmd);
+}
+
 static void places(void)
 {
     uint8_t map = 0, wanted = 1;
 
     section("affinity and scheduling");
-    clear();
-    dc.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    dc.u.vcpuaffinity.cpumap_hard.bitmap.p = &wanted;
-    dc.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
-    CHECK_EQ(call(XEN_DOMCTL_setvcpuaffinity), 0);
-    clear();
-    dc.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    dc.u.vcpuaffinity.cpumap_hard.bitmap.p = &map;
-    dc.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
-    CHECK_EQ(call(XEN_DOMCTL_getvcpuaffinity), 0);
+    CHECK_EQ(affinity(XEN_DOMCTL_setvcpuaffinity, 0, &wanted), 0);
+    CHECK_EQ(affinity(XEN_DOMCTL_getvcpuaffinity, 0, &map), 0);
     CHECK_EQ(map, 1);
     wanted = 0; /* no CPU at all */
-    clear();
-    dc.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    dc.u.vcpuaffinity.cpumap_hard.bitmap.p = &wanted;
-    dc.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
-    CHECK(call(XEN_DOMCTL_setvcpuaffinity) < 0);
-    clear();
-    dc.u.vcpuaffinity.vcpu = 99;
-    dc.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
-    CHECK(call(XEN_DOMCTL_getvcpuaffinity) < 0);
+    CHECK(affinity(XEN_DOMCTL_setvcpuaffinity, 0, &wanted) < 0);
+    CHECK(affinity(XEN_DOMCTL_getvcpuaffinity, 99, &map) < 0);
 
     clear();
     dc.u.nodeaffinity.nodemap.bitmap.p = &map;
@@ -148,18 +144,25 @@ static void pages(void)
     CHECK(call(XEN_DOMCTL_getpageframeinfo3) < 0);
 }
 
-static void policies(void)
+static xen_cpuid_leaf_t leaves[256];
+
+/* The domain's policy into leaves; how many there are is in dc. */
+static long get_policy(void)
 {
-    static xen_cpuid_leaf_t leaves[256];
     static xen_msr_entry_t msrs[16];
 
-    section("CPU policy");
     clear();
     dc.u.cpu_policy.nr_leaves = 256;
     dc.u.cpu_policy.leaves.p = leaves;
     dc.u.cpu_policy.nr_msrs = 16;
     dc.u.cpu_policy.msrs.p = msrs;
-    CHECK_EQ(call(XEN_DOMCTL_get_cpu_policy), 0);
+    return call(XEN_DOMCTL_get_cpu_policy);
+}
+
+static void policies(void)
+{
+    section("CPU policy");
+    CHECK_EQ(get_policy(), 0);
     CHECK(dc.u.cpu_policy.nr_leaves > 4);
     CHECK_EQ(leaves[0].leaf, 0);
     uint32_t n = dc.u.cpu_policy.nr_leaves;
@@ -172,12 +175,7 @@ static void policies(void)
     dc.u.cpu_policy.leaves.p = leaves;
     CHECK_EQ(call(XEN_DOMCTL_set_cpu_policy), 0);
     memset(leaves, 0xff, sizeof(leaves));
-    clear();
-    dc.u.cpu_policy.nr_leaves = 256;
-    dc.u.cpu_policy.leaves.p = leaves;
-    dc.u.cpu_policy.nr_msrs = 16;
-    dc.u.cpu_policy.msrs.p = msrs;
-    CHECK_EQ(call(XEN_DOMCTL_get_cpu_policy), 0);
+    CHECK_EQ(get_policy(), 0);
     for (uint32_t i = 0; i < dc.u.cpu_policy.nr_leaves; i++)
         if (leaves[i].leaf == 1)
             CHECK_EQ(leaves[i].c & 1u << 20, 0);
