@@ -25,7 +25,9 @@
 #endif
 
 /* Or the compiler turns the loops below into calls of themselves. */
+#ifndef __clang__
 #pragma GCC optimize("no-tree-loop-distribute-patterns")
+#endif
 
 /* Unaligned words, and aliasing whatever they lie in. */
 typedef uint64_t __attribute__((may_alias, aligned(1))) word64;
