@@ -164,7 +164,7 @@ static long change_reservation(uint64_t op, guest_ptr_t arg)
 #define EXCHANGE_MAX_ORDER 9
 
 struct exchange {
-    struct page **in;   /* counted references, @frames of them */
+    struct page **in;   /* @frames of them, each with the allocation's reference and one of ours */
     struct page **out;  /* first page of each output extent */
     xen_pfn_t *out_gfn; /* guest frame number of each output extent */
     uint64_t frames;    /* per chunk */
@@ -174,62 +174,73 @@ struct exchange {
 
 static void exchange_drop_inputs(struct exchange *x, uint64_t held)
 {
-    while (held--)
+    while (held--) {
+        page_restore_allocation(x->in[held]);
         page_put(x->in[held]);
+    }
 }
 
-/* References on every input frame of chunk @c, none of which may be in use. */
-static int exchange_get_inputs(struct exchange *x, struct domain *d, guest_ptr_t list, uint64_t c)
+/* Takes the frame out of the reservation, so that nobody else can; it still counts there. */
+static int exchange_take_input(struct domain *d, gfn_t g, struct page **in)
+{
+    struct page *p = domain_get_page(d, g);
+    if (!p)
+        return -XEN_EINVAL;
+    if (!page_drop_allocation(p)) {
+        page_put(p);
+        return -XEN_EBUSY;
+    }
+    *in = p;
+    if (READ_ONCE(p->refs) == 2) /* the allocation's and ours: nothing maps it */
+        return 0;
+    page_restore_allocation(p);
+    page_put(p);
+    return -XEN_EBUSY;
+}
+
+static int exchange_take_inputs(struct exchange *x, struct domain *d, guest_ptr_t list, uint64_t c)
 {
     uint64_t extents = x->frames >> x->in_order, held = 0;
-    int rc;
-    for (uint64_t i = 0; i < extents; i++) {
+    int rc = 0;
+    for (uint64_t i = 0; !rc && i < extents; i++) {
         xen_pfn_t first;
         rc = copy_element_from_guest(&first, list, c * extents + i);
-        if (rc)
-            goto fail;
-        for (uint64_t j = 0; j < 1UL << x->in_order; j++) {
-            struct page *p = domain_get_page(d, gfn(first + j));
-            rc = -XEN_EINVAL;
-            if (!p)
-                goto fail;
-            x->in[held++] = p;
-            /* Exactly the allocation's reference and ours: nothing maps it. */
-            rc = -XEN_EBUSY;
-            if (READ_ONCE(p->refs) != (PAGE_REF_ALLOCATED | 2))
-                goto fail;
+        for (uint64_t j = 0; !rc && j < 1UL << x->in_order; j++) {
+            rc = exchange_take_input(d, gfn(first + j), &x->in[held]);
+            held += !rc;
         }
     }
-    return 0;
-
-fail:
-    exchange_drop_inputs(x, held);
+    if (rc)
+        exchange_drop_inputs(x, held);
     return rc;
 }
 
-static int exchange_alloc_outputs(struct exchange *x)
+static void exchange_free_outputs(struct exchange *x, uint64_t extents)
 {
-    uint64_t extents = x->frames >> x->out_order;
-    for (uint64_t i = 0; i < extents; i++) {
-        x->out[i] = page_alloc_width(x->out_order, ALLOC_ZERO, x->width);
-        if (!x->out[i]) {
-            while (i--)
-                page_free(x->out[i], x->out_order);
-            return -XEN_ENOMEM;
-        }
-    }
-    return 0;
+    while (extents--)
+        page_free(x->out[extents], x->out_order);
 }
 
-/* From here on nothing can fail: both sides count against the limit until the inputs are gone. */
+/* For a moment the domain has both sides: that, too, must leave what is promised to others. */
+static int exchange_alloc_outputs(struct exchange *x)
+{
+    uint64_t extents = x->frames >> x->out_order, done;
+    for (done = 0; done < extents; done++) {
+        x->out[done] = page_alloc_width(x->out_order, ALLOC_ZERO, x->width);
+        if (!x->out[done])
+            break;
+    }
+    if (done == extents && buddy_claims_covered())
+        return 0;
+    exchange_free_outputs(x, done);
+    return -XEN_ENOMEM;
+}
+
+/* From here on nothing can fail. */
 static void exchange_commit(struct exchange *x, struct domain *d)
 {
-    spin_lock(&d->page_lock);
-    d->max_pages += x->frames;
-    spin_unlock(&d->page_lock);
-
     for (uint64_t i = 0; i < x->frames >> x->out_order; i++) {
-        if (page_assign(d, x->out[i], x->out_order)) {
+        if (page_assign_exchanged(d, x->out[i], x->out_order)) {
             page_free(x->out[i], x->out_order); /* the domain is dying: it needs none */
             continue;
         }
@@ -238,13 +249,10 @@ static void exchange_commit(struct exchange *x, struct domain *d)
             m2p_set(mfn(first + j), x->out_gfn[i] + j);
     }
     for (uint64_t i = 0; i < x->frames; i++) {
-        take_back(x->in[i]);
-        page_put(x->in[i]);
+        m2p_set(page_to_mfn(x->in[i]), M2P_INVALID);
+        page_put(x->in[i]); /* the allocation's */
+        page_put(x->in[i]); /* ours */
     }
-
-    spin_lock(&d->page_lock);
-    d->max_pages -= x->frames;
-    spin_unlock(&d->page_lock);
 }
 
 static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen_memory_exchange *e,
@@ -256,7 +264,7 @@ static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen
         if (copy_element_from_guest(&x->out_gfn[i], out, c * extents + i))
             return -XEN_EFAULT;
 
-    int rc = exchange_get_inputs(x, d, guest_handle(e->in.extent_start), c);
+    int rc = exchange_take_inputs(x, d, guest_handle(e->in.extent_start), c);
     if (rc)
         return rc;
     rc = exchange_alloc_outputs(x);
@@ -268,8 +276,7 @@ static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen
     for (uint64_t i = 0; i < extents; i++) {
         xen_pfn_t answer = page_to_mfn(x->out[i]).n;
         if (copy_element_to_guest(out, c * extents + i, &answer)) {
-            for (uint64_t j = 0; j < extents; j++)
-                page_free(x->out[j], x->out_order);
+            exchange_free_outputs(x, extents);
             exchange_drop_inputs(x, x->frames);
             return -XEN_EFAULT;
         }

@@ -254,6 +254,14 @@ uint64_t buddy_outstanding_claims(void)
     return READ_ONCE(claims);
 }
 
+bool buddy_claims_covered(void)
+{
+    spin_lock(&lock);
+    bool covered = free_pages >= claims;
+    spin_unlock(&lock);
+    return covered;
+}
+
 int buddy_claim(struct domain *d, uint64_t pages)
 {
     int rc = 0;

@@ -160,6 +160,7 @@ struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width);
 uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
 uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);
+bool buddy_claims_covered(void); /* by what is free */
 /* Frames that were kept from the allocator: any reference is gone, contents not zero. */
 void buddy_add_range(mfn_t first, uint64_t frames);
 /*
@@ -185,6 +186,11 @@ void zfree(void *p);
  */
 int __must_check page_assign(struct domain *d, struct page *page, unsigned order);
 /*
+ * The same for frames that take the place of as many others of @d, whose allocation the caller has
+ * dropped and whose last reference it gives up next: no limit is asked. -XEN_EINVAL when dying.
+ */
+int __must_check page_assign_exchanged(struct domain *d, struct page *page, unsigned order);
+/*
  * The hypervisor's page (order 0) shown to @d: owner set, STATIC, not counted as its memory. It
  * keeps one WRITABLE use, so it never becomes a page table although we write to it.
  */
@@ -201,6 +207,8 @@ void page_put(struct page *page);                  /* the last one frees it */
  * page_put() for it; false when that was done before.
  */
 bool page_drop_allocation(struct page *page);
+/* Undoes that, as long as the allocation's reference has not been put. */
+void page_restore_allocation(struct page *page);
 
 /* A dying domain's page that has been dealt with: to d->page_list_done. A reference is held. */
 void page_list_mark_done(struct domain *d, struct page *page);

@@ -73,22 +73,25 @@ void page_list_mark_done(struct domain *d, struct page *page)
 
 /* --- beginning and end of ownership --- */
 
-int page_assign(struct domain *d, struct page *page, unsigned order)
+/* May @d have @n frames more? page_lock held. */
+static int check_limits(struct domain *d, uint64_t n)
+{
+    if (d->tot_pages + n > d->max_pages)
+        return -XEN_E2BIG;
+    return buddy_claim_use(d, n) ? 0 : -XEN_ENOMEM;
+}
+
+static int assign(struct domain *d, struct page *page, unsigned order, bool limited)
 {
     uint64_t n = 1UL << order;
     int rc = 0;
     spin_lock(&d->page_lock);
     if (d->dying)
         rc = -XEN_EINVAL;
-    else if (d->tot_pages + n > d->max_pages)
-        rc = -XEN_E2BIG;
-    else if (d->tot_pages == 0 && !domain_get(d))
-        rc = -XEN_EINVAL;
-    else if (!buddy_claim_use(d, n)) {
-        rc = -XEN_ENOMEM;
-        if (d->tot_pages == 0)
-            domain_put(d); /* not the last: the caller knows it alive */
-    }
+    else if (limited)
+        rc = check_limits(d, n);
+    if (!rc && d->tot_pages == 0 && !domain_get(d))
+        rc = -XEN_EINVAL; /* on its way out: its claim ends with it */
     if (!rc)
         page_refs_end(page); /* the others of the block have none */
     for (uint64_t i = n; !rc && i-- > 0;) {
@@ -101,6 +104,16 @@ int page_assign(struct domain *d, struct page *page, unsigned order)
         d->tot_pages += n;
     spin_unlock(&d->page_lock);
     return rc;
+}
+
+int page_assign(struct domain *d, struct page *page, unsigned order)
+{
+    return assign(d, page, order, true);
+}
+
+int page_assign_exchanged(struct domain *d, struct page *page, unsigned order)
+{
+    return assign(d, page, order, false);
 }
 
 void page_share(struct domain *d, struct page *page)
@@ -202,4 +215,9 @@ bool page_drop_allocation(struct page *page)
 {
     uint32_t old = __atomic_fetch_and(&page->refs, ~PAGE_REF_ALLOCATED, __ATOMIC_ACQ_REL);
     return old & PAGE_REF_ALLOCATED;
+}
+
+void page_restore_allocation(struct page *page)
+{
+    __atomic_fetch_or(&page->refs, PAGE_REF_ALLOCATED, __ATOMIC_ACQ_REL);
 }

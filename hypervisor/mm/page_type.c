@@ -7,9 +7,10 @@
  *
  * The word's states, by count:
  *
- *   0            no use; the type names what it was last (its TLB traces may still be about)
- *   1, not VALIDATED   one CPU alone owns the word: it changes the type or checks or undoes
- * contents n, VALIDATED n uses
+ *   0                  no use; the type names what it was last (its TLB traces may be about)
+ *   1, not VALIDATED   one CPU alone owns the word: it changes the type, or checks contents, or
+ *                      undoes what they held
+ *   n, VALIDATED       n uses
  *
  * All moves are by compare-exchange; the owner of state "1, not VALIDATED" leaves it by a plain
  * store. Everybody else waits then: for types with contents by giving way, as checking them may

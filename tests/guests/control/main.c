@@ -442,6 +442,60 @@ static void claims(void)
     check_free(before, __FILE__, __LINE__);
 }
 
+static long exchange_one(xen_pfn_t *from, xen_pfn_t *to)
+{
+    struct xen_memory_exchange x = {
+        .in = {.nr_extents = 1, .domid = DOMID_SELF, .extent_start = {from}},
+        .out = {.nr_extents = 1, .domid = DOMID_SELF, .extent_start = {to}},
+    };
+    return HC(memory_op, XENMEM_exchange, &x);
+}
+
+/* Frames for frames: neither a ceiling below what the domain has nor others' claims may cost it
+ * any. */
+static void exchange_at_limits(void)
+{
+    struct xen_domctl_getdomaininfo own, after;
+    struct xen_memory_reservation r = {0};
+    uint64_t pfn = spare_pfn(), before = free_pages();
+    xen_pfn_t from = pfn_to_mfn(pfn), to = pfn;
+    uint16_t d;
+
+    section("exchange at the limits");
+    CHECK(domain_info(0, &own));
+    memset(&dc, 0, sizeof(dc));
+    dc.u.max_mem.max_memkb = (own.tot_pages - 256) * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, 0), 0);
+    CHECK_EQ(exchange_one(&from, &to), 0);
+    set_p2m(pfn, to);
+    CHECK_EQ(mfn_to_pfn(to), pfn);
+    CHECK(domain_info(0, &after));
+    CHECK_EQ(after.tot_pages, own.tot_pages);
+    CHECK_EQ(after.max_pages, own.tot_pages - 256);
+    memset(&dc, 0, sizeof(dc));
+    dc.u.max_mem.max_memkb = own.max_pages == ~0UL >> 1 ? ~0UL >> 1 : own.max_pages * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, 0), 0);
+
+    CHECK_EQ(create_with(plain_config(), 0, &d), 0);
+    memset(&dc, 0, sizeof(dc));
+    dc.u.max_mem.max_memkb = free_pages() * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
+    r.domid = d;
+    r.nr_extents = free_pages();
+    CHECK_EQ(HC(memory_op, XENMEM_claim_pages, &r), 0);
+    from = to;
+    to = pfn;
+    CHECK_EQ(exchange_one(&from, &to), -XEN_ENOMEM);
+    CHECK(domain_info(0, &after));
+    CHECK_EQ(after.tot_pages, own.tot_pages);
+    void *still = window_map(from, PTE_RO);
+    CHECK(still != NULL);
+    if (still)
+        window_unmap(still);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+}
+
 /* A port of a domain that has no vCPU yet. Stock Xen 4.17.7 panics here; only domain 0 can ask. */
 static void early_event(void)
 {
@@ -473,6 +527,7 @@ void test_main(void)
     refusals();
     system_calls();
     claims();
+    exchange_at_limits();
     early_event();
     domctls();
     children();
