@@ -501,6 +501,7 @@ static void early_event(void)
 {
     struct evtchn_alloc_unbound au = {.remote_dom = 0};
     struct evtchn_bind_interdomain bi = {.local_port = 0};
+    uint64_t before = free_pages();
     uint16_t d;
 
     if (!is_trilby())
@@ -515,6 +516,7 @@ static void early_event(void)
         HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){bi.local_port});
     }
     CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
 }
 
 void test_main(void)
