@@ -7,7 +7,7 @@ LD := ld
 DEBUG ?= 1
 
 .DEFAULT_GOAL := all
-.PHONY: all help run test unit guests system-test lint clean
+.PHONY: all help run test unit guests bench-counts clean
 all: $(BUILD)/trilby $(BUILD)/trilby.gz ## build the hypervisor
 
 include hypervisor/Makefile
@@ -29,6 +29,10 @@ test: ## all quick tests; ends with "N passed, N failed"
 
 guests: all ## the tiny PV kernels alone
 	@tests/guests/run
+
+bench-counts: ## instructions per operation, beside stock Xen's
+	@system/packages
+	@bench/counts
 
 clean: ## remove what was built (downloads stay)
 	rm -rf $(BUILD)/hypervisor $(BUILD)/trilby* $(BUILD)/unit $(BUILD)/guests

@@ -49,14 +49,20 @@ unsigned fair_claim_idle(const struct sched_entity *e)
 /* The next CPU after *at, in a circle, that is online and in @mask; MAX_CPUS: none. */
 static unsigned next_cpu(unsigned *at, const struct cpu_mask *mask)
 {
-    for (unsigned pass = 0; pass < 2; pass++) {
-        unsigned cpu = pass ? 0 : *at + 1;
-        while (cpu < MAX_CPUS && (cpu = bitmap_next_set(mask->bits, MAX_CPUS, cpu)) < MAX_CPUS) {
-            if (bit_test(cpus_online.bits, cpu) && fair_queues[cpu]) {
-                *at = cpu;
-                return cpu;
-            }
-            cpu++;
+    const unsigned words = ARRAY_SIZE(mask->bits);
+    unsigned start = (*at + 1) % MAX_CPUS;
+    uint64_t below = (1UL << start % 64) - 1;
+    for (unsigned i = 0; i <= words; i++) {
+        unsigned word = (start / 64 + i) % words;
+        uint64_t w = mask->bits[word] & READ_ONCE(cpus_online.bits[word]);
+        if (i == 0)
+            w &= ~below;
+        else if (i == words) /* the first word again, what lies before the start */
+            w &= below;
+        for (; w; w &= w - 1) {
+            unsigned cpu = word * 64 + __builtin_ctzl(w);
+            if (fair_queues[cpu])
+                return *at = cpu;
         }
     }
     return MAX_CPUS;
