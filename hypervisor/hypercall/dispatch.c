@@ -6,19 +6,19 @@
 #include "domain/domain.h"
 #include "hypercall/table.h"
 
-#define CALL_0(f, a) f()
-#define CALL_1(f, a) f((a)[0])
-#define CALL_2(f, a) f((a)[0], (a)[1])
-#define CALL_3(f, a) f((a)[0], (a)[1], (a)[2])
-#define CALL_4(f, a) f((a)[0], (a)[1], (a)[2], (a)[3])
+#define CALL_0(f) f()
+#define CALL_1(f) f(a)
+#define CALL_2(f) f(a, b)
+#define CALL_3(f) f(a, b, c)
+#define CALL_4(f) f(a, b, c, d)
 
 #define HC_CASE(nr, name, nargs, flags)                                                            \
     case nr:                                                                                       \
         if (((flags)&HC_DOM0) && !current_domain()->privileged)                                    \
             return -XEN_EPERM;                                                                     \
-        return CALL_##nargs(hc_##name, args);
+        return CALL_##nargs(hc_##name);
 
-long hypercall_dispatch(unsigned nr, const uint64_t args[6])
+long hypercall_dispatch(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
     count(TRACE_hypercalls);
     switch (nr) {

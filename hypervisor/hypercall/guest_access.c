@@ -1,14 +1,14 @@
 /*
  * The border to guest memory. Addresses are checked against the hypervisor's part of the address
  * space (mm/layout.h); everything else is the guest's own business and at worst faults, which the
- * assembly in guest_copy.S turns into a count of bytes not moved.
+ * assembly in guest_copy.S tells us.
  */
 #include "hypercall/guest_access.h"
 #include "mm/layout.h"
 #include "lib/string.h"
 
-size_t guest_copy(void *dst, const void *src, size_t n);
-size_t guest_clear(void *dst, size_t n);
+bool guest_copy(void *dst, const void *src, size_t n);
+bool guest_clear(void *dst, size_t n);
 extern bool guest_smap;
 
 void guest_access_init(bool smap)

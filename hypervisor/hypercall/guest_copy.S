@@ -1,15 +1,16 @@
 /*
- * size_t guest_copy(void *dst, const void *src, size_t n)
- * size_t guest_clear(void *dst, size_t n)
+ * bool guest_copy(void *dst, const void *src, size_t n)
+ * bool guest_clear(void *dst, size_t n)
  *
- * Move bytes where one side is guest memory; return how many were not moved because of a fault.
- * SMAP is lifted just for the access (STAC/CLAC, APM vol. 2 section 5.6.6); on CPUs without it
- * those are #UD, hence the test. A fault anywhere between STAC and CLAC lands at the fixup, which
- * returns what is left in %rdx.
+ * Move bytes where one side is guest memory; true: a fault ended it, and what came before may have
+ * been moved. SMAP is lifted just for the access (STAC/CLAC, APM vol. 2 section 5.6.6); on CPUs
+ * without it those are #UD, hence the test.
  */
-    .macro ON_FAULT from
+    .macro ACCESS from, insn:vararg
+\from:
+    \insn
     .pushsection .extable, "a"
-    .quad \from, .Lfault
+    .quad \from\()b, .Lfault
     .popsection
     .endm
 
@@ -23,70 +24,72 @@ guest_copy:
     je 1f
     stac
 1:  cmp $256, %rdx
-    ja 4f
-2:  cmp $8, %rdx
+    ja .Llong
+    sub $32, %rdx
     jb 3f
-20: mov (%rsi), %rax
-21: mov %rax, (%rdi)
+2:  /* Four words at a time: most arguments and frames are that short. */
+    ACCESS 10, mov (%rsi), %rax
+    ACCESS 11, mov 8(%rsi), %rcx
+    ACCESS 12, mov 16(%rsi), %r8
+    ACCESS 13, mov 24(%rsi), %r9
+    ACCESS 14, mov %rax, (%rdi)
+    ACCESS 15, mov %rcx, 8(%rdi)
+    ACCESS 16, mov %r8, 16(%rdi)
+    ACCESS 17, mov %r9, 24(%rdi)
+    add $32, %rsi
+    add $32, %rdi
+    sub $32, %rdx
+    jae 2b
+3:  add $32, %rdx
+4:  sub $8, %rdx
+    jb 5f
+    ACCESS 20, mov (%rsi), %rax
+    ACCESS 21, mov %rax, (%rdi)
     add $8, %rsi
     add $8, %rdi
-    sub $8, %rdx
-    jmp 2b
-3:  test %rdx, %rdx
+    jmp 4b
+5:  add $8, %rdx
     jz .Ldone
-30: movb (%rsi), %al
-31: movb %al, (%rdi)
+6:
+    ACCESS 30, movb (%rsi), %al
+    ACCESS 31, movb %al, (%rdi)
     inc %rsi
     inc %rdi
     dec %rdx
-    jmp 3b
-4:  mov %rdx, %rcx          /* long copies: words by the string unit, then the tail as above */
+    jnz 6b
+    jmp .Ldone
+.Llong:
+    mov %rdx, %rcx
     and $7, %edx
     shr $3, %rcx
-40: rep movsq
-    jmp 3b
-    ON_FAULT 20b
-    ON_FAULT 21b
-    ON_FAULT 30b
-    ON_FAULT 31b
-    .pushsection .extable, "a"
-    .quad 40b, .Lfault_words
-    .popsection
+    ACCESS 40, rep movsq
+    test %edx, %edx
+    jnz 6b
+    jmp .Ldone
     .size guest_copy, . - guest_copy
 
     .type guest_clear, @function
 guest_clear:
-    mov %rsi, %rdx
     xor %eax, %eax
     cmpb $0, guest_smap(%rip)
-    je 1f
+    je 7f
     stac
-1:  mov %rdx, %rcx
-    and $7, %edx
+7:  mov %rsi, %rcx
     shr $3, %rcx
-50: rep stosq
-    mov %edx, %ecx
-    xor %edx, %edx
-51: rep stosb
-    jmp .Ldone
-    .pushsection .extable, "a"
-    .quad 50b, .Lfault_words
-    .quad 51b, .Lfault_bytes
-    .popsection
-    .size guest_clear, . - guest_clear
-
-.Lfault_bytes:
-    mov %rcx, %rdx
-    jmp .Lfault
-.Lfault_words:
-    lea (%rdx, %rcx, 8), %rdx
-.Lfault:
+    ACCESS 50, rep stosq
+    mov %esi, %ecx
+    and $7, %ecx
+    ACCESS 51, rep stosb
 .Ldone:
-    cmpb $0, guest_smap(%rip)
-    je 6f
+    xor %eax, %eax
+8:  cmpb $0, guest_smap(%rip)
+    je 9f
     clac
-6:  mov %rdx, %rax
-    ret
+9:  ret
+.Lfault:
+    mov $1, %eax
+    jmp 8b
+    .size guest_clear, . - guest_clear
 
     .bss
 guest_smap:                 /* bool: this machine has SMAP on */

@@ -33,7 +33,8 @@ long hc_multicall(uint64_t list, uint64_t count)
 
         call.result = -XEN_EINVAL;
         if (may_be_batched(call.op))
-            call.result = hypercall_dispatch(call.op, call.args);
+            call.result =
+                hypercall_dispatch(call.op, call.args[0], call.args[1], call.args[2], call.args[3]);
 
         rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, result)), &call.result,
                            sizeof(call.result));

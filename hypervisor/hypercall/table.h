@@ -56,9 +56,9 @@
 HYPERCALLS(HC_PROTOTYPE)
 
 /*
- * Runs hypercall @nr of the current vCPU. @args: six words as the ABI passes them.
- * Called by pv/trap.c, hvm/ and multicall.
+ * Runs hypercall @nr of the current vCPU with the first words of what the ABI passes; none takes
+ * more than four. Called by pv/trap.c, hvm/ and multicall.
  */
-long hypercall_dispatch(unsigned nr, const uint64_t args[6]);
+long hypercall_dispatch(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 
 #endif

@@ -216,8 +216,7 @@ void pv_syscall(struct cpu_user_regs *regs)
 {
     struct vcpu *v = current_vcpu();
     if (v->pv->kernel_mode && regs->cs == SEL_USER_CS64) {
-        const uint64_t args[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
-        regs->rax = hypercall_dispatch(regs->eax, args);
+        regs->rax = hypercall_dispatch(regs->eax, regs->rdi, regs->rsi, regs->rdx, regs->r10);
     } else {
         pv_bounce_syscall(v, regs->cs != SEL_USER_CS64);
     }

@@ -97,6 +97,14 @@ static void nesting(void)
     CHECK_IN(HC(multicall, list, 2), 0, -XEN_EINVAL);
     CHECK_EQ(list[0].result, -XEN_EINVAL);
     CHECK_EQ(inner.result, 0x77);
+    /* The number has 64 bits: what is none of ours must not become one by losing the upper half.
+     * This one would call itself for ever. */
+    set(0, 1UL << 32 | __HYPERVISOR_multicall, (uint64_t)list, 1, 0, 0);
+    CHECK_EQ(HC(multicall, list, 1), 0);
+    CHECK_EQ(list[0].result, -XEN_ENOSYS);
+    set(0, 1UL << 32 | __HYPERVISOR_iret, 0, 0, 0, 0);
+    CHECK_EQ(HC(multicall, list, 1), 0);
+    CHECK_EQ(list[0].result, -XEN_ENOSYS);
     CHECK_EQ(HC(multicall, BAD_UNMAPPED, 1), -XEN_EFAULT);
     CHECK_EQ(HC(multicall, BAD_HYPERVISOR, 1), -XEN_EFAULT);
     CHECK_EQ(HC(multicall, BAD_NONCANONICAL, 1), -XEN_EFAULT);
