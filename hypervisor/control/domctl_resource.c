@@ -72,7 +72,7 @@ static int change_range(struct domain *d, struct range_set *own, struct range_se
 {
     if (count == 0 || first + count - 1 < first)
         return -XEN_EINVAL;
-    if (allow && !range_contains(own, first, first + count - 1))
+    if (allow && !domain_may_use(current_domain(), own, first, first + count - 1))
         return -XEN_EPERM;
     spin_lock(&d->lock);
     int rc = allow ? range_add(theirs, first, first + count - 1)

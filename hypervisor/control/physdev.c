@@ -85,7 +85,7 @@ static int map_pirq(guest_ptr_t arg)
     case MAP_PIRQ_TYPE_GSI:
         if (m.index < 0 || (unsigned)m.index >= irq_gsi_count)
             return -XEN_EINVAL;
-        if (!range_contains(&d->irqs, m.index, m.index))
+        if (!domain_may_use(d, &d->irqs, m.index, m.index))
             return -XEN_EPERM;
         rc = pirq_map(d, &m.pirq, m.index, false);
         break;
@@ -126,7 +126,8 @@ static int setup_gsi(guest_ptr_t arg)
 static int alloc_irq_vector(guest_ptr_t arg)
 {
     PHYSDEV_IN(struct physdev_irq, i);
-    if (i.irq >= irq_gsi_count || !range_contains(&current_domain()->irqs, i.irq, i.irq))
+    struct domain *d = current_domain();
+    if (i.irq >= irq_gsi_count || !domain_may_use(d, &d->irqs, i.irq, i.irq))
         return -XEN_EINVAL;
     i.vector = i.irq;
     return copy_to_guest(arg, &i, sizeof(i));

@@ -236,6 +236,16 @@ void guest_wallclock_update(struct domain *d);
 /* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
 struct page *__must_check domain_get_page(struct domain *d, gfn_t g);
 
+/* Is all of [first, last] in @set, one of @d's ranges (ioports, iomem, irqs)? */
+static inline bool domain_may_use(struct domain *d, const struct range_set *set, uint64_t first,
+                                  uint64_t last)
+{
+    spin_lock(&d->lock);
+    bool allowed = range_contains(set, first, last);
+    spin_unlock(&d->lock);
+    return allowed;
+}
+
 /* CPUID as @d sees it (control/cpuid_policy.c); v is the current vCPU or NULL. */
 void cpuid_guest(const struct domain *d, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 

@@ -16,7 +16,8 @@
 static long op_block(void)
 {
     struct vcpu *v = current_vcpu();
-    WRITE_ONCE(v->info->evtchn_upcall_mask, 0);
+    if (!vcpu_info_is_dummy(v->info))
+        WRITE_ONCE(v->info->evtchn_upcall_mask, 0);
     vcpu_block();
     return 0;
 }
@@ -25,7 +26,7 @@ static long op_poll(guest_ptr_t arg)
 {
     struct vcpu *v = current_vcpu();
     struct sched_poll poll;
-    evtchn_port_t ports[POLL_MAX_PORTS];
+    evtchn_port_t ports[POLL_MAX_PORTS] __uninitialized; /* clearing it would cost more than all */
     int rc = copy_from_guest(&poll, arg, sizeof(poll));
     if (rc)
         return rc;

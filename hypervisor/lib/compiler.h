@@ -11,9 +11,10 @@
 #define __aligned(n)   __attribute__((aligned(n)))
 #define __printf(a, b) __attribute__((format(printf, a, b)))
 #undef __unused
-#define __unused   __attribute__((unused))
-#define __noinline __attribute__((noinline))
-#undef __always_inline /* glibc has its own, in host builds */
+#define __unused        __attribute__((unused))
+#define __noinline      __attribute__((noinline))
+#define __uninitialized __attribute__((uninitialized)) /* exempt from -ftrivial-auto-var-init */
+#undef __always_inline                                 /* glibc has its own, in host builds */
 #define __always_inline inline __attribute__((always_inline))
 
 /* Used only while booting; the memory is given back afterwards (boot/bootinfo.h). */

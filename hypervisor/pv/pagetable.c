@@ -45,10 +45,7 @@ static int check_device_frame(mfn_t m, struct domain *d, struct domain *pg_owner
 {
     /* "FD == DOMID_IO: at the priv level of the caller" (xen/xen.h) */
     struct domain *who = pg_owner == dom_io ? d : pg_owner;
-    spin_lock(&who->lock);
-    bool allowed = range_contains(&who->iomem, m.n, m.n);
-    spin_unlock(&who->lock);
-    return allowed ? 0 : -XEN_EPERM;
+    return domain_may_use(who, &who->iomem, m.n, m.n) ? 0 : -XEN_EPERM;
 }
 
 int pt_l1_get(uint64_t e, struct domain *d, struct domain *pg_owner)

@@ -100,9 +100,9 @@ static bool pci_decode(const struct domain *d, uint16_t port, unsigned size, uin
     return true;
 }
 
-static bool owns(const struct domain *d, uint16_t port, unsigned size)
+static bool owns(struct domain *d, uint16_t port, unsigned size)
 {
-    return range_contains(&d->ioports, port, port + size - 1u);
+    return domain_may_use(d, &d->ioports, port, port + size - 1u);
 }
 
 static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t port, unsigned size,
