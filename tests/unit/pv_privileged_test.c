@@ -154,6 +154,7 @@ static int setup(void **state)
     memset(&info, 0, sizeof(info));
     memset(&seen, 0, sizeof(seen));
     memset(&pd, 0, sizeof(pd));
+    spin_init(&d.lock, RANK_DOMAIN);
     range_free(&d.ioports);
     range_free(&d.iomem);
     fake_guest_fault_in = 0;
