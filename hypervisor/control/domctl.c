@@ -38,6 +38,7 @@ static const struct {
     {XEN_DOMCTL_getvcpuaffinity, COPY_BACK, domctl_getvcpuaffinity},
     {XEN_DOMCTL_setnodeaffinity, false, domctl_setnodeaffinity},
     {XEN_DOMCTL_getnodeaffinity, false, domctl_getnodeaffinity},
+    {XEN_DOMCTL_sendtrigger, false, domctl_sendtrigger},
     {XEN_DOMCTL_scheduler_op, COPY_BACK, domctl_scheduler_op},
     {XEN_DOMCTL_max_mem, false, domctl_max_mem},
     {XEN_DOMCTL_getpageframeinfo3, false, domctl_getpageframeinfo3},

@@ -48,7 +48,6 @@ int domctl_createdomain(struct domain *none, struct xen_domctl *op)
     rc = domain_create(id, &config, &d);
     if (rc)
         return rc;
-    d->ssidref = c->ssidref;
     last = id;
     op->domain = id;
     return 0;
@@ -111,7 +110,6 @@ void domain_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
                   (d->create_flags & XEN_DOMCTL_CDF_xs_domain ? XEN_DOMINF_xs_domain : 0) |
                   d->shutdown_code << XEN_DOMINF_shutdownshift;
 
-    info->ssidref = d->ssidref;
     info->tot_pages = READ_ONCE(d->tot_pages);
     info->max_pages = READ_ONCE(d->max_pages);
     info->outstanding_pages = READ_ONCE(d->claimed);

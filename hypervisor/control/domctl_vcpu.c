@@ -110,7 +110,7 @@ int domctl_setvcpuaffinity(struct domain *d, struct xen_domctl *op)
     struct cpu_mask hard, soft;
     struct vcpu *v = find_vcpu(d, a->vcpu);
     if (!v)
-        return -XEN_ESRCH;
+        return -XEN_EINVAL;
     if (!(a->flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT)) ||
         (a->flags & ~(XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT | XEN_VCPUAFFINITY_FORCE)))
         return -XEN_EINVAL;
@@ -143,7 +143,7 @@ int domctl_getvcpuaffinity(struct domain *d, struct xen_domctl *op)
     const struct vcpu *v = find_vcpu(d, a->vcpu);
     int rc = 0;
     if (!v)
-        return -XEN_ESRCH;
+        return -XEN_EINVAL;
     if (!(a->flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT)))
         return -XEN_EINVAL;
     if (a->flags & XEN_VCPUAFFINITY_HARD)
@@ -169,13 +169,32 @@ int domctl_getnodeaffinity(struct domain *d, struct xen_domctl *op)
     return bitmap_to_tools(&op->u.nodeaffinity.nodemap, &node0, 64);
 }
 
-/* One scheduler answers as credit2, and as credit to those who ask for that. */
+/* Buttons and sleep states are for machines with ACPI; a PV guest has an NMI handler at most. */
+int domctl_sendtrigger(struct domain *d, struct xen_domctl *op)
+{
+    const struct xen_domctl_sendtrigger *t = &op->u.sendtrigger;
+    switch (t->trigger) {
+    case XEN_DOMCTL_SENDTRIGGER_NMI: {
+        struct vcpu *v = find_vcpu(d, t->vcpu);
+        if (!v)
+            return -XEN_ESRCH;
+        vcpu_send_nmi(v);
+        return 0;
+    }
+    case XEN_DOMCTL_SENDTRIGGER_POWER:
+    case XEN_DOMCTL_SENDTRIGGER_SLEEP:
+        return -XEN_EINVAL;
+    default:
+        return -XEN_ENOSYS;
+    }
+}
+
+/* Our scheduler answers as credit2: a weight, and a cap in percent. */
 int domctl_scheduler_op(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_scheduler_op *s = &op->u.scheduler_op;
-    if (s->sched_id != XEN_SCHEDULER_CREDIT2 && s->sched_id != XEN_SCHEDULER_CREDIT)
+    if (s->sched_id != XEN_SCHEDULER_CREDIT2)
         return -XEN_EINVAL;
-    /* weight and cap lie at the same place for both */
     uint16_t *weight = &s->u.credit2.weight, *cap = &s->u.credit2.cap;
     const struct vcpu *v0 = d->vcpu[0];
 
@@ -192,7 +211,7 @@ int domctl_scheduler_op(struct domain *d, struct xen_domctl *op)
             sched_set_params(&v->sched, new_weight, new_cap);
         return v0 ? 0 : -XEN_EINVAL;
     }
-    default: /* per-vCPU parameters: neither scheduler has them */
+    default: /* per-vCPU parameters: credit2 has none */
         return -XEN_EINVAL;
     }
 }

@@ -23,6 +23,17 @@ int __must_check bitmap_to_tools(const struct xenctl_bitmap *b, const uint64_t *
 void domain_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info);
 uint64_t vcpu_run_time(const struct vcpu *v); /* ns it has run */
 
+/* A sysctl's handler; @op, our copy, goes back to the caller when it returns 0 or -XEN_ENOBUFS. */
+typedef int (*sysctl_handler)(struct xen_sysctl *op);
+
+/* sysctl_machine.c */
+int sysctl_physinfo(struct xen_sysctl *op);
+int sysctl_getcpuinfo(struct xen_sysctl *op);
+int sysctl_availheap(struct xen_sysctl *op);
+int sysctl_cputopoinfo(struct xen_sysctl *op);
+int sysctl_numainfo(struct xen_sysctl *op);
+int sysctl_pcitopoinfo(struct xen_sysctl *op);
+
 /* domctl_domain.c */
 int domctl_createdomain(struct domain *d, struct xen_domctl *op);
 int domctl_destroydomain(struct domain *d, struct xen_domctl *op);
@@ -50,6 +61,7 @@ int domctl_setvcpuaffinity(struct domain *d, struct xen_domctl *op);
 int domctl_getvcpuaffinity(struct domain *d, struct xen_domctl *op);
 int domctl_setnodeaffinity(struct domain *d, struct xen_domctl *op);
 int domctl_getnodeaffinity(struct domain *d, struct xen_domctl *op);
+int domctl_sendtrigger(struct domain *d, struct xen_domctl *op);
 int domctl_scheduler_op(struct domain *d, struct xen_domctl *op);
 
 /* domctl_resource.c */

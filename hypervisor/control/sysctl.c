@@ -1,6 +1,6 @@
 /*
- * sysctl (xen/sysctl.h, interface version 0x15): what tools ask about the machine as a whole. One
- * function per ABI name, found through one table.
+ * sysctl (xen/sysctl.h, interface version 0x15): what tools ask of the hypervisor as a whole. One
+ * function per ABI name, found through one table; those about hardware are in sysctl_machine.c.
  */
 #include "boot/bootinfo.h"
 #include "console/console.h"
@@ -8,8 +8,6 @@
 #include "control/internal.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
-
-typedef int (*sysctl_handler)(struct xen_sysctl *op);
 
 static int sysctl_readconsole(struct xen_sysctl *op)
 {
@@ -32,26 +30,6 @@ static int sysctl_readconsole(struct xen_sysctl *op)
     }
     r->count = done;
     r->index = index;
-    return 0;
-}
-
-static int sysctl_physinfo(struct xen_sysctl *op)
-{
-    struct xen_sysctl_physinfo *p = &op->u.physinfo;
-    const struct cpuid_policy *host = cpuid_policy_host();
-    memset(p, 0, sizeof(*p));
-    p->threads_per_core = 1;
-    p->cores_per_socket = 1;
-    p->nr_cpus = bitmap_weight(cpus_online.bits, MAX_CPUS);
-    p->max_cpu_id = cpus_present - 1;
-    p->nr_nodes = 1;
-    p->cpu_khz = time_tsc_khz();
-    p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1;
-    p->total_pages = buddy_total_pages();
-    p->free_pages = buddy_free_pages();
-    p->outstanding_pages = buddy_outstanding_claims();
-    p->max_mfn = max_mfn - 1;
-    cpuid_policy_featureset(host, p->hw_cap, ARRAY_SIZE(p->hw_cap));
     return 0;
 }
 
@@ -97,70 +75,6 @@ static int sysctl_debug_keys(struct xen_sysctl *op)
         key_press(key);
     }
     return 0;
-}
-
-static int sysctl_getcpuinfo(struct xen_sysctl *op)
-{
-    struct xen_sysctl_getcpuinfo *c = &op->u.getcpuinfo;
-    uint32_t n = min(c->max_cpus, (uint32_t)cpus_present);
-    for (uint32_t i = 0; i < n; i++) {
-        xen_sysctl_cpuinfo_t info = {0};
-        if (cpus[i] && cpus[i]->idle)
-            info.idletime = vcpu_run_time(cpus[i]->idle);
-        int rc = copy_element_to_guest(guest_handle(c->info), i, &info);
-        if (rc)
-            return rc;
-    }
-    c->nr_cpus = n;
-    return 0;
-}
-
-static int sysctl_availheap(struct xen_sysctl *op)
-{
-    struct xen_sysctl_availheap *a = &op->u.availheap;
-    /* The allocator keeps no counts per address width. */
-    if (a->min_bitwidth || a->max_bitwidth || a->node > 0)
-        return -XEN_EOPNOTSUPP;
-    a->avail_bytes = buddy_free_pages() << PAGE_SHIFT;
-    return 0;
-}
-
-/* One socket per CPU and one node: what we know of the machine. */
-static int sysctl_cputopoinfo(struct xen_sysctl *op)
-{
-    struct xen_sysctl_cputopoinfo *t = &op->u.cputopoinfo;
-    if (t->cputopo.p) {
-        uint32_t n = min(t->num_cpus, (uint32_t)cpus_present);
-        for (uint32_t i = 0; i < n; i++) {
-            bool online = bit_test(cpus_online.bits, i);
-            xen_sysctl_cputopo_t e = {
-                .core = online ? 0 : XEN_INVALID_CORE_ID,
-                .socket = online ? i : XEN_INVALID_SOCKET_ID,
-                .node = online ? 0 : XEN_INVALID_NODE_ID,
-            };
-            int rc = copy_element_to_guest(guest_handle(t->cputopo), i, &e);
-            if (rc)
-                return rc;
-        }
-    }
-    t->num_cpus = cpus_present;
-    return 0;
-}
-
-static int sysctl_numainfo(struct xen_sysctl *op)
-{
-    struct xen_sysctl_numainfo *n = &op->u.numainfo;
-    const uint32_t local = 10; /* ACPI SLIT: the distance of a node to itself */
-    int rc = 0;
-    if (n->num_nodes && n->meminfo.p) {
-        xen_sysctl_meminfo_t m = {buddy_total_pages() << PAGE_SHIFT, buddy_free_pages()
-                                                                         << PAGE_SHIFT};
-        rc = copy_element_to_guest(guest_handle(n->meminfo), 0, &m);
-    }
-    if (!rc && n->num_nodes && n->distance.p)
-        rc = copy_element_to_guest(guest_handle(n->distance), 0, &local);
-    n->num_nodes = 1;
-    return rc;
 }
 
 static unsigned count_domains(void)
@@ -256,16 +170,25 @@ static int sysctl_get_cpu_policy(struct xen_sysctl *op)
                             &c->nr_msrs);
 }
 
-/* Parameters of the scheduler: ours has no rate limit to set, and says so by 0. */
+/* Parameters of the scheduler: the rate limit, with the ABI's bounds. */
 static int sysctl_scheduler_op(struct xen_sysctl *op)
 {
     struct xen_sysctl_scheduler_op *s = &op->u.scheduler_op;
     if (s->cpupool_id != 0 || s->sched_id != XEN_SCHEDULER_CREDIT2)
         return -XEN_EINVAL;
-    if (s->cmd != XEN_SYSCTL_SCHEDOP_getinfo)
-        return -XEN_EOPNOTSUPP;
-    s->u.sched_credit2.ratelimit_us = 0;
-    return 0;
+    uint32_t us = s->u.sched_credit2.ratelimit_us;
+    switch (s->cmd) {
+    case XEN_SYSCTL_SCHEDOP_getinfo:
+        s->u.sched_credit2.ratelimit_us = sched_ratelimit();
+        return 0;
+    case XEN_SYSCTL_SCHEDOP_putinfo:
+        if (us && (us < XEN_SYSCTL_SCHED_RATELIMIT_MIN || us > XEN_SYSCTL_SCHED_RATELIMIT_MAX))
+            return -XEN_EINVAL;
+        sched_set_ratelimit(us);
+        return 0;
+    default:
+        return -XEN_EINVAL;
+    }
 }
 
 static const struct {
@@ -280,6 +203,7 @@ static const struct {
     {XEN_SYSCTL_getcpuinfo, sysctl_getcpuinfo},
     {XEN_SYSCTL_availheap, sysctl_availheap},
     {XEN_SYSCTL_cputopoinfo, sysctl_cputopoinfo},
+    {XEN_SYSCTL_pcitopoinfo, sysctl_pcitopoinfo},
     {XEN_SYSCTL_numainfo, sysctl_numainfo},
     {XEN_SYSCTL_cpupool_op, sysctl_cpupool_op},
     {XEN_SYSCTL_scheduler_op, sysctl_scheduler_op},

@@ -150,8 +150,9 @@ struct cpu_features {
     bool nx, smep, smap, umip, fsgsbase, xsave, pge, pcid, x2apic, invtsc, page1gb, rdtscp, erms;
     bool amd;
     unsigned family, model, phys_bits;
-    uint64_t xcr0_mask;  /* bits the CPU supports, as we let guests use */
-    unsigned xsave_size; /* bytes for xcr0_mask; 512 without XSAVE */
+    unsigned smt_bits, package_bits; /* of an APIC id, from the lowest: thread; thread and core */
+    uint64_t xcr0_mask;              /* bits the CPU supports, as we let guests use */
+    unsigned xsave_size;             /* bytes for xcr0_mask; 512 without XSAVE */
 };
 extern struct cpu_features cpu_features;
 

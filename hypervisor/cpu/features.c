@@ -75,6 +75,26 @@ static __init void find_xsave(void)
     f->xsave_size = r[1];
 }
 
+/* Leaf 0xb, or the count of logical processors per package (CPUID leaf 1, EBX and HTT). */
+static __init void find_topology(uint32_t max_leaf)
+{
+    enum { SMT = 1, CORE = 2 };
+    struct cpu_features *f = &cpu_features;
+    uint32_t r[4];
+    cpuid(1, 0, r);
+    if (bit(r[3], 28))
+        while (1u << f->package_bits < (r[1] >> 16 & 0xff))
+            f->package_bits++;
+    for (unsigned level = 0; max_leaf >= 0xb && level < 2; level++) {
+        cpuid(0xb, level, r);
+        unsigned type = r[2] >> 8 & 0xff;
+        if (type == SMT)
+            f->smt_bits = r[0] & 31;
+        if (type == CORE)
+            f->package_bits = r[0] & 31;
+    }
+}
+
 void __init features_init(void)
 {
     struct cpu_features *f = &cpu_features;
@@ -110,6 +130,7 @@ void __init features_init(void)
         cpuid(0x80000008, 0, r);
         f->phys_bits = min(r[0] & 0xff, 52u);
     }
+    find_topology(max_leaf);
     find_xsave();
     cpu_smap_enabled = f->smap;
     log_info("CPU:%s%s%s%s%s%s%s%s, %u physical address bits, XCR0 %lx", f->nx ? " nx" : "",

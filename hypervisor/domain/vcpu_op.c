@@ -102,14 +102,13 @@ static long set_singleshot(struct vcpu *v, guest_ptr_t arg)
     return rc ? rc : vcpu_set_singleshot(v, t.timeout_abs_ns, t.flags & VCPU_SSHOTTMR_future);
 }
 
-static long send_nmi(struct vcpu *v)
+void vcpu_send_nmi(struct vcpu *v)
 {
     WRITE_ONCE(v->pv->nmi_pending, true);
     vcpu_add_work(v, VCPU_WORK_DELIVER);
     sched_unblock(&v->sched, SCHED_BLOCKED | SCHED_POLLING);
     if (v != current_vcpu())
         sched_poke(&v->sched);
-    return 0;
 }
 
 /* Only means something for a vCPU of domain 0 that stays on one CPU. */
@@ -159,7 +158,8 @@ long hc_vcpu_op(uint64_t cmd, uint64_t id, uint64_t arg)
     case VCPUOP_register_vcpu_info:
         return register_info(v, p);
     case VCPUOP_send_nmi:
-        return send_nmi(v);
+        vcpu_send_nmi(v);
+        return 0;
     case VCPUOP_get_physid:
         return get_physid(v, p);
     case VCPUOP_register_vcpu_time_memory_area:

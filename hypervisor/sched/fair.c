@@ -14,6 +14,7 @@
 
 const struct fair_ops *fair_ops;
 struct fair_queue *fair_queues[MAX_CPUS];
+ns_t fair_ratelimit;
 
 /* --- order --- */
 
@@ -332,6 +333,12 @@ static struct sched_entity *first_waiting(struct fair_queue *q)
     return entity(n);
 }
 
+/* Until then nobody preempts @e, which runs. */
+static ns_t held_until(const struct sched_entity *e)
+{
+    return e->slice_begin + READ_ONCE(fair_ratelimit);
+}
+
 /* Does @prev, which may go on, keep the CPU against @first? */
 static bool keeps(const struct sched_entity *prev, const struct sched_entity *first, bool yield,
                   ns_t now)
@@ -341,7 +348,7 @@ static bool keeps(const struct sched_entity *prev, const struct sched_entity *fi
     if (yield)
         return false;
     if (now < prev->slice_end)
-        return !preempts(first, prev);
+        return now < held_until(prev) || !preempts(first, prev);
     return !vtime_before(first->vtime, prev->vtime);
 }
 
@@ -349,9 +356,11 @@ static void begin_slice(struct fair_queue *q, struct sched_entity *e, ns_t now)
 {
     ns_t slice = SLICE_ROUND / (q->waiters + 1), next;
     slice = slice < SLICE_MIN ? SLICE_MIN : slice > SLICE_MAX ? SLICE_MAX : slice;
+    slice = max(slice, READ_ONCE(fair_ratelimit));
     ns_t left = cap_left(e->group, now, &next);
     if (left < slice)
         slice = left > SLICE_LEAST ? left : SLICE_LEAST;
+    e->slice_begin = now;
     e->slice_end = now + slice;
 }
 
@@ -370,6 +379,8 @@ static void arm(struct fair_queue *q, ns_t now)
     ns_t when = NS_NEVER;
     if (e && (q->waiters || (e->group && READ_ONCE(e->group->cap))))
         when = e->slice_end;
+    if (e && q->waiters && now < held_until(e)) /* somebody may wait for that */
+        when = min(when, held_until(e));
     if (parked && parked->unpark < when)
         when = parked->unpark;
     if (when != q->timer) {

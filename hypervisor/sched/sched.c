@@ -297,3 +297,13 @@ void sched_set_params(struct sched_entity *e, uint32_t weight, uint32_t cap)
 {
     fair_set_params(e, weight, cap);
 }
+
+void sched_set_ratelimit(uint32_t us)
+{
+    WRITE_ONCE(fair_ratelimit, MICROSECONDS((ns_t)us));
+}
+
+uint32_t sched_ratelimit(void)
+{
+    return READ_ONCE(fair_ratelimit) / MICROSECONDS(1);
+}

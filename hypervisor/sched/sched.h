@@ -53,11 +53,11 @@ struct sched_entity {
     uint32_t weight, cap; /* [q] weight of this entity; cap as last set, see struct sched_group */
     struct cpu_mask hard, soft; /* [q] may only run on; prefers to run on */
     /* policy state, private to fair.c */
-    struct rb_node node;    /* [q] in the tree of waiting or of parked ones */
-    bool queued;            /* [q] in one of these two trees */
-    bool parked;            /* [q] the latter: its group's budget is used up */
-    uint64_t vtime;         /* [q] ns run, scaled by SCHED_WEIGHT_DEFAULT / weight */
-    ns_t slice_end, unpark; /* [q] */
+    struct rb_node node;                 /* [q] in the tree of waiting or of parked ones */
+    bool queued;                         /* [q] in one of these two trees */
+    bool parked;                         /* [q] the latter: its group's budget is used up */
+    uint64_t vtime;                      /* [q] ns run, scaled by SCHED_WEIGHT_DEFAULT / weight */
+    ns_t slice_begin, slice_end, unpark; /* [q] */
 };
 
 void sched_init(void);
@@ -84,6 +84,12 @@ void sched_poke(struct sched_entity *e);
 void sched_yield(void); /* the current one lets others go first at the next schedule() */
 int __must_check sched_set_affinity(struct sched_entity *e, const struct cpu_mask *hard,
                                     const struct cpu_mask *soft); /* -XEN_EINVAL: no online CPU */
+/*
+ * How long who runs cannot be preempted by a waker (xl's ratelimit, XEN_SYSCTL_SCHEDOP_putinfo), in
+ * us; 0: not at all. For all CPUs, from the next decision on.
+ */
+void sched_set_ratelimit(uint32_t us); /* at most XEN_SYSCTL_SCHED_RATELIMIT_MAX */
+uint32_t sched_ratelimit(void);
 void sched_set_params(struct sched_entity *e, uint32_t weight, uint32_t cap);
 
 /* Chooses and switches; returns when this stack runs again. Called when need_resched is set. */

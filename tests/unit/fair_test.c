@@ -276,6 +276,33 @@ static void sleepers_are_served(void **state)
     sim_end();
 }
 
+static struct sim_vcpu *sleeper_among_hogs(ns_t ratelimit)
+{
+    sim_begin(1);
+    fair_ratelimit = ratelimit;
+    hog(256, NULL);
+    hog(256, NULL);
+    struct sim_vcpu *v = sim_vcpu(256, NULL, MICROSECONDS(200), MILLISECONDS(23));
+    v->jitter = true;
+    sim_start(v);
+    sim_run(SECONDS(20));
+    assert_true(v->wakes > 500);
+    return v;
+}
+
+/* The rate limit: wakers wait for it, but no longer than for it. */
+static void ratelimit(void **state)
+{
+    const struct sim_vcpu *v = sleeper_among_hogs(0);
+    assert_true(v->latency_sum / v->wakes < MICROSECONDS(300));
+    sim_end();
+    v = sleeper_among_hogs(MILLISECONDS(5));
+    assert_in_range(v->latency_sum / v->wakes, MICROSECONDS(500), MILLISECONDS(4));
+    assert_true(v->latency_most < MILLISECONDS(16)); /* both hogs, and what is left of a slice */
+    sim_end();
+    fair_ratelimit = 0;
+}
+
 /* Sleeping saves up no more than a bounded credit. */
 static void sleep_is_not_saved_up(void **state)
 {
@@ -422,6 +449,7 @@ int main(void)
         cmocka_unit_test(soft_affinity),
         cmocka_unit_test(work_is_conserved),
         cmocka_unit_test(sleepers_are_served),
+        cmocka_unit_test(ratelimit),
         cmocka_unit_test(sleep_is_not_saved_up),
         cmocka_unit_test(paused_and_back),
         cmocka_unit_test(state_leaves_idle_cpu_when_paused),
