@@ -7,7 +7,7 @@ LD := ld
 DEBUG ?= 1
 
 .DEFAULT_GOAL := all
-.PHONY: all help run test unit guests bench-counts clean
+.PHONY: all help run test test-full fuzz unit guests bench-counts clean
 all: $(BUILD)/trilby $(BUILD)/trilby.gz ## build the hypervisor
 
 include hypervisor/Makefile
@@ -26,6 +26,15 @@ test: ## all quick tests; ends with "N passed, N failed"
 	@system/packages
 	@$(MAKE) -s all
 	@tests/run
+
+test-full: ## the long tests, too
+	@system/packages
+	@$(MAKE) -s all
+	@tests/run full
+
+fuzz: ## fuzz targets on the host, a minute each
+	@system/packages
+	@tests/fuzz/run 60
 
 guests: all ## the tiny PV kernels alone
 	@tests/guests/run

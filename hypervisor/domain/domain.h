@@ -105,8 +105,8 @@ struct domain {
     struct sched_group sched_group;
     bool debugger_attached;   /* [d] */
     xen_domain_handle_t uuid; /* [d] */
-    uint32_t create_flags; /* [I] XEN_DOMCTL_CDF_* */
-    uint32_t vm_assist;    /* [a] VMASST bits */
+    uint32_t create_flags;    /* [I] XEN_DOMCTL_CDF_* */
+    uint32_t vm_assist;       /* [a] VMASST bits */
     ns_t created;
     bool watchdog_on[2];
     struct timer watchdog[2]; /* SCHEDOP_watchdog */
@@ -213,7 +213,7 @@ void vcpu_unpause(struct vcpu *v);
 void vcpu_block(void);          /* current: until an event is pending */
 void vcpu_kick(struct vcpu *v); /* look at your pending events soon; wakes it if blocked */
 struct vcpu *vcpu_alloc_idle(unsigned cpu); /* NULL: no memory */
-void vcpu_send_nmi(struct vcpu *v); /* its kernel's NMI callback runs soon, if it has one */
+void vcpu_send_nmi(struct vcpu *v);         /* its kernel's NMI callback runs soon, if it has one */
 /* VCPUOP_up and down: by the guest itself. Down may leave none up: the domain powers off. */
 int __must_check vcpu_up(struct vcpu *v); /* -XEN_EINVAL: not initialised */
 void vcpu_down(struct vcpu *v);
