@@ -9,6 +9,7 @@
 #include "cpu/cpu.h"
 #include "dom0/dom0.h"
 #include "domain/domain.h"
+#include "grant/grant.h"
 #include "hypercall/guest_access.h"
 #include "irq/irq.h"
 #include "mm/mm.h"
@@ -42,6 +43,7 @@ int main(void)
     sched_init();
     sched_init_cpu(this_cpu());
     domain_init(); /* idle vCPUs and the domains that are none */
+    grant_init();
     pv_init();
     pv_init_cpu();
     smp_start_cpus(); /* each runs the per-CPU lines above */

@@ -8,6 +8,8 @@
 #include "domain/domain.h"
 #include <xen/grant_table.h>
 
+void grant_init(void);
+
 int __must_check grant_domain_init(struct domain *d, int max_frames, int max_maptrack);
 /* Unmaps what @d has mapped of others; idempotent; preempts. */
 void grant_domain_relinquish(struct domain *d);

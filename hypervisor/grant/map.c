@@ -337,13 +337,13 @@ void grant_domain_relinquish(struct domain *d)
     bool flushed = false;
     for (uint32_t h = 0; h < handles; h++) {
         struct mapping m;
+        if (h % OPS_PER_SLICE == 0)
+            preempt_point();
         if (handle_claim(t, h, &m))
             continue;
         if (!flushed)
             tlb_flush_mask(&d->dirty_cpus);
         flushed = true;
         unmap_finish(t, h, m.flags & MAPPING_HALVES);
-        if (h % OPS_PER_SLICE == OPS_PER_SLICE - 1)
-            preempt_point();
     }
 }

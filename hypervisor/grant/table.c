@@ -219,11 +219,20 @@ static long op_get_version(guest_ptr_t arg)
 
 #define DUMP_LINES 64 /* at most, so that the log is not flooded */
 
+/* Mappings of others' grants that @t's domain has; lock held. */
+static unsigned mappings_locked(const struct grant_table *t)
+{
+    unsigned used = 0;
+    for (uint32_t h = 0; h < t->handles; h++)
+        used += mapping_at(t, h)->flags != 0;
+    return used;
+}
+
 static void dump_locked(const struct grant_table *t)
 {
     unsigned lines = 0;
-    log_info("d%u: grant table: %u of %u frames, %u handles", t->owner->id, t->frames,
-             t->max_frames, t->handles);
+    log_info("d%u: grant table: %u of %u frames, %u of %u handles", t->owner->id, t->frames,
+             t->max_frames, mappings_locked(t), t->handles);
     for (unsigned ref = 0; ref < t->frames * REFS_PER_FRAME; ref++) {
         const struct active *a = &t->active[ref / REFS_PER_FRAME][ref % REFS_PER_FRAME];
         if ((!a->readers && !a->writers) || lines++ >= DUMP_LINES)
@@ -233,6 +242,28 @@ static void dump_locked(const struct grant_table *t)
     }
     if (lines > DUMP_LINES)
         log_info("  and %u more", lines - DUMP_LINES);
+}
+
+static void dump(struct domain *d)
+{
+    spin_lock(&d->grant->lock);
+    dump_locked(d->grant);
+    spin_unlock(&d->grant->lock);
+}
+
+static void dump_all(char key __unused)
+{
+    struct domain *d;
+    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
+        id = d->id;
+        dump(d);
+        domain_put(d);
+    }
+}
+
+__init void grant_init(void)
+{
+    key_register('g', "grant tables: what is in use", dump_all);
 }
 
 static long op_dump_table(guest_ptr_t arg)
@@ -246,11 +277,8 @@ static long op_dump_table(guest_ptr_t arg)
     /* The log is the machine's: others may not fill it. */
     if (!status && !current_domain()->privileged)
         status = GNTST_permission_denied;
-    if (!status) {
-        spin_lock(&d->grant->lock);
-        dump_locked(d->grant);
-        spin_unlock(&d->grant->lock);
-    }
+    if (!status)
+        dump(d);
     return PUT_STATUS(arg, s, status);
 }
 

@@ -96,6 +96,16 @@ WEAK struct domain *domain_find(domid_t id)
     return id < FAKE_DOMAINS ? domains[id] : NULL;
 }
 
+WEAK struct domain *domain_next(domid_t id)
+{
+    for (; id < FAKE_DOMAINS; id++)
+        if (domains[id]) {
+            domains[id]->refs++;
+            return domains[id];
+        }
+    return NULL;
+}
+
 WEAK struct domain *domain_find_or_self(domid_t id)
 {
     return id == DOMID_SELF ? current_domain() : domain_find(id);

@@ -23,27 +23,15 @@ def disk(target, vdev="xvda", access="rw"):
 ROOT = disk(IMAGES + "/one.img")
 
 
-def free_pages(host):
-    """Free memory of the hypervisor, to the page if it has Trilby's debug key, else to the MiB."""
-    found = re.findall(r"memory: (\d+) of \d+ pages free",
-                       host.check("xl debug-keys M; xl dmesg | tail -n 40"))
-    return int(found[-1]) if found else int(host.check("xl info free_memory")) << 8
-
-
-def settled_pages(host):
-    """The same when all domains, devices and backends of guests are gone."""
-    host.wait_for("[ $(xl list | wc -l) = 2 ] && ! losetup -a | grep /guests/ &&"
-                  " ! ls /sys/class/net | grep -E '^vif' &&"
-                  " [ -z \"$(ls /sys/bus/xen-backend/devices)\" ]", 60)
-    # Freed memory is counted once all CPUs have passed a grace period.
-    host.check("sleep 1")
-    return free_pages(host)
-
-
 def audit(host):
     """The hypervisor recounts references and types, and domain 0's kernel has nothing to say."""
-    log = host.check("xl debug-keys M; xl dmesg | tail -n 40")
-    assert not re.search(r"[1-9]\d* errors", log), log
+    # Page tables that change meanwhile are miscounted, others each time; errors of ours stay.
+    for _ in range(8):
+        log = host.check("xl debug-keys M; xl dmesg | tail -n 12")
+        if not re.search(r"[1-9]\d* errors", log):
+            break
+    else:
+        raise AssertionError(log)
     noise = host.run(f"dmesg | grep -E '{TROUBLE}'")
     assert noise.status != 0, noise.output
 
@@ -58,19 +46,9 @@ def files(host):
                    f" done; vgremove -qqfy store 2>/dev/null; losetup -D; rm -rf {FILES}", 90)
 
 
-def image_with_job(host, name, script):
-    """A copy of guest one's disk that runs a script once it is up; its output goes to the console."""
-    host.check(f"set -e; cp --sparse=always {IMAGES}/one.img {FILES}/{name}.img\n"
-               f"mount -o loop,offset=1048576 {FILES}/{name}.img /mnt\n"
-               f"cat >/mnt/root/job <<'END'\nexport PATH=/usr/sbin:/usr/bin\n{script}\nEND\n"
-               "echo '::once:/bin/bash -c \"bash /root/job >/dev/hvc0 2>&1\"' >>/mnt/etc/inittab\n"
-               "umount /mnt", 60)
-    return disk(name + ".img")
-
-
 def sums(text):
     """{name: checksum} of lines "name checksum ..."."""
-    return dict(re.findall(r"^(\S+) ([0-9a-f]{64})\b", text, re.M))
+    return dict(re.findall(r"(\S+) ([0-9a-f]{64})\b", text))
 
 
 def test_disks_and_cards_come_and_go(host, files):
@@ -118,4 +96,108 @@ def test_disks_and_cards_come_and_go(host, files):
         failed.output + host.check("cat /var/log/xen/xen-hotplug.log"), failed.output
     assert host.run("xl domid two").status != 0
     assert len(host.check("losetup -a").splitlines()) == 3
+    audit(host)
+
+
+@pytest.mark.slow
+def test_twenty_eight_disks(host, files):
+    """xvda to xvdz and on to xvdab; each carries data both ways."""
+    # Stock libxl starts all hotplug scripts of a creation at once and gives them 40 seconds, too few
+    # for these on the emulated CPU: nine files at creation, the others block devices one by one.
+    names = list(LETTERS) + ["aa", "ab"]
+    host.check(f"cd {files}; for d in {' '.join(names)}; do head -c 2M /dev/urandom >$d; truncate"
+               " -s 4M $d; done", 60)
+    # The stock front end keeps 4 MiB of pages for each of a disk's queues.
+    host.create("one", memory=640, vcpus=2, seconds=120,
+                disk=[ROOT] + [disk(name, "xvd" + name) for name in names[:9]])
+    for name in names[9:]:
+        host.check(f"loop=$(losetup -f --show {files}/{name}) && xl block-attach one"
+                   f" format=raw,vdev=xvd{name},access=rw,target=$loop", 60)
+    assert len(host.check("xl block-list one").splitlines()) == 1 + len(names) + 1
+    seen = host.guest("one", "for i in $(seq 60); do [ -b /dev/xvdab ] && break; sleep 1; done; cd /dev;"
+                             f" for d in {' '.join(names)}; do head -c 2M /dev/urandom >/tmp/$d;"
+                             " dd if=/tmp/$d of=xvd$d bs=64k seek=32 oflag=direct 2>/dev/null;"
+                             " echo in.$d $(dd if=xvd$d bs=64k count=32 iflag=direct 2>/dev/null |"
+                             " sha256sum); echo out.$d $(sha256sum </tmp/$d); rm /tmp/$d; done", 240)
+    there = host.check(f"cd {files}; for d in {' '.join(names)}; do"
+                       " echo in.$d $(head -c 2M $d | sha256sum);"
+                       " echo out.$d $(tail -c 2M $d | sha256sum); done", 60)
+    assert len(sums(there)) == 2 * len(names)
+    assert sums(seen) == sums(there)
+    audit(host)
+
+
+@pytest.mark.slow
+def test_kinds_of_disks(host, files):
+    """Large and sparse, large blocks, discard, logical volumes outside and inside, partitions."""
+    host.check(f"cd {files}; truncate -s 3T big; truncate -s 64M blocks volumes; truncate -s 48M inner;"
+               " head -c 32M /dev/urandom >trim; losetup -b 4096 /dev/loop40 blocks;"
+               " losetup /dev/loop41 volumes; pvcreate -qq /dev/loop41 && vgcreate -qq store"
+               " /dev/loop41 && lvcreate -qqy -L 24M -n one store")
+    host.create("one", memory=224, vcpus=2, disk=[
+        ROOT, disk("big", "xvdb"), disk("/dev/loop40", "xvdc"), disk("/dev/store/one", "xvdd"),
+        disk("inner", "xvde"), disk("trim", "xvdf")])
+    domid = host.domid("one")
+
+    def guest(command, seconds=60):
+        return host.guest("one", command, seconds)
+
+    # What the back end offers, the front end uses: several queues, persistent grants, indirect
+    # descriptors, flushes.
+    log = guest("dmesg | grep blkfront:")
+    assert len(re.findall(r"flush diskcache: enabled; persistent grants: enabled;"
+                          r" indirect descriptors: enabled", log)) == 6, log
+    front = host.check(f"xenstore-ls /local/domain/{domid}/device/vbd/51728")
+    assert 'multi-queue-num-queues = "2"' in front and "queue-1" in front
+    assert guest("ls /sys/block/xvdb/mq") == "0  1"
+
+    # 3 TiB: the sectors are 64 bits wide all the way.
+    assert guest("blockdev --getsize64 /dev/xvdb") == str(3 << 40)
+    wrote = guest("head -c 1M /dev/urandom >/tmp/x; dd if=/tmp/x of=/dev/xvdb bs=1M seek=2900000"
+                  " oflag=direct 2>/dev/null; sha256sum </tmp/x")
+    assert host.check(f"dd if={files}/big bs=1M skip=2900000 count=1 2>/dev/null | sha256sum") == wrote
+    guest("echo ',,L' | sfdisk -q --label gpt /dev/xvdb && for i in $(seq 20); do"
+          " [ -b /dev/xvdb1 ] && break; sleep 0.5; done; [ $(blockdev --getsize64 /dev/xvdb1) -gt"
+          " 3298500000000 ]")
+
+    # Blocks of 4 KiB, and nothing smaller.
+    assert guest("blockdev --getss --getpbsz /dev/xvdc | xargs") == "4096 4096"
+    wrote = guest("dd if=/tmp/x of=/dev/xvdc bs=4096 seek=100 oflag=direct 2>/dev/null; sync;"
+                  " dd if=/tmp/x of=/dev/xvdc bs=512 count=1 oflag=direct 2>&1 | head -1 >&2;"
+                  " sha256sum </tmp/x")
+    assert wrote.splitlines()[-1] == \
+        host.check(f"dd if={files}/blocks bs=4096 skip=100 count=256 2>/dev/null | sha256sum")
+    assert "Invalid argument" in wrote
+
+    # A logical volume of domain 0.
+    wrote = guest("dd if=/tmp/x of=/dev/xvdd bs=1M seek=3 oflag=direct 2>/dev/null; sha256sum </tmp/x")
+    assert host.check("dd if=/dev/store/one bs=1M skip=3 count=1 iflag=direct 2>/dev/null |"
+                      " sha256sum") == wrote
+
+    # Partitions inside a disk and logical volumes inside a partition, with a file system.
+    guest("printf '%s\\n' 'size=8M' ',,V' | sfdisk -q --label dos /dev/xvde && for i in $(seq 20); do"
+          " [ -b /dev/xvde2 ] && break; sleep 0.5; done; pvcreate -qq /dev/xvde2 &&"
+          " vgcreate -qq inside /dev/xvde2 && lvcreate -qqy -l 100%FREE -n data inside &&"
+          " mke2fs -q /dev/inside/data && mount /dev/inside/data /mnt && cp /tmp/x /mnt/x &&"
+          " umount /mnt && vgchange -qq -an inside", 120)
+
+    # Discarded blocks leave the file of the back end.
+    used = int(host.check(f"du -k {files}/trim | cut -f1"))
+    guest("blkdiscard -o 8M -l 16M /dev/xvdf; sync")
+    assert used - int(host.check(f"du -k {files}/trim | cut -f1")) == 16384
+    assert host.check(f"dd if={files}/trim bs=1M skip=8 count=16 2>/dev/null | tr -d '\\0' | wc -c") == "0"
+
+    # The same volume once more, seen by a new kernel after a hard end.
+    guest("vgchange -qq -ay inside && mount -o sync /dev/inside/data /mnt && cp /tmp/x /mnt/y &&"
+          " sync && sha256sum </tmp/x >/root/x.sum && sync")
+    host.check("xl destroy one")
+    host.wait_for("! losetup -a | grep -q inner", 30)
+    host.create("one", memory=224, disk=[ROOT, disk("inner", "xvdb")])
+    assert guest("vgchange -qq -ay inside && e2fsck -fp /dev/inside/data >/dev/null;"
+                 " mount /dev/inside/data /mnt && cat /mnt/x | sha256sum; sha256sum </mnt/y;"
+                 " cat /root/x.sum; umount /mnt", 120).splitlines()[-3:].count(wrote) == 3
+    host.check("xl shutdown -w one", 90)
+    # Domain 0 sees what the guest made.
+    assert "inside" in host.check(f"losetup -P /dev/loop42 {files}/inner; sleep 1; pvs /dev/loop42p2")
+    host.check("vgchange -qq -an inside; losetup -d /dev/loop42")
     audit(host)

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -27,6 +28,23 @@ static __thread struct cpu *thread_cpu;
 struct cpu *this_cpu(void)
 {
     return thread_cpu ? thread_cpu : &fake_cpu[0];
+}
+
+static char said[4096]; /* the log since dump_key was pressed */
+void log_print(enum log_level level, const char *fmt, ...)
+{
+    size_t used = strlen(said);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(said + used, sizeof(said) - used, fmt, ap);
+    va_end(ap);
+}
+
+static key_handler dump_key;
+void key_register(char key, const char *help, key_handler fn)
+{
+    assert_int_equal(key, 'g');
+    dump_key = fn;
 }
 
 /* --- the mapper's page tables: an entry per "address" --- */
@@ -307,6 +325,23 @@ static void test_map_writable(void **state)
     assert_int_equal(unmap(m.handle, 0, m.dev_bus_addr), GNTST_bad_handle);
 }
 
+static void test_debug_key(void **state)
+{
+    grant_init();
+    grant(one, 5, 0, page, 0);
+    struct gnttab_map_grant_ref m = map_flags(5, 1, GNTMAP_host_map);
+    said[0] = 0;
+    dump_key('g');
+    assert_non_null(strstr(said, "d0: grant table: 0 of 64 frames, 1 of "));
+    assert_non_null(strstr(said, "ref 5: frame"));
+    assert_non_null(strstr(said, "used by d0, 0 readers, 1 writers"));
+    assert_int_equal(unmap(m.handle, 1, 0), GNTST_okay);
+    said[0] = 0;
+    dump_key('g');
+    assert_non_null(strstr(said, "d0: grant table: 0 of 64 frames, 0 of "));
+    assert_null(strstr(said, "ref 5"));
+}
+
 static void test_map_readonly(void **state)
 {
     grant(one, 5, 0, page, GTF_readonly);
@@ -480,8 +515,8 @@ static void test_batch_faults(void **state)
     struct gnttab_map_grant_ref m = {.host_addr = 9, .flags = GNTMAP_host_map, .ref = 5, .dom = 1};
     grant(one, 5, 0, page, 0);
     for (unsigned i = 0; i < 3; i++)
-        u[i] = (struct gnttab_unmap_grant_ref){
-            .host_addr = i + 1, .handle = map_ok(5, i + 1, GNTMAP_host_map)};
+        u[i] = (struct gnttab_unmap_grant_ref){.host_addr = i + 1,
+                                               .handle = map_ok(5, i + 1, GNTMAP_host_map)};
     fake_guest_fault_in = 3;
     assert_int_equal(op(GNTTABOP_unmap_grant_ref, u, 3), -XEN_EFAULT);
     assert_false(entry[1].used || entry[2].used);
@@ -568,8 +603,8 @@ static void test_copy(void **state)
     assert_string_equal(ours, "from the granter");
     assert_int_equal(shared(one, 5)->flags & MARKS, 0);
 
-    struct gnttab_copy back = {.source = c.dest, .dest = c.source, .len = 17,
-                               .flags = GNTCOPY_dest_gref};
+    struct gnttab_copy back = {
+        .source = c.dest, .dest = c.source, .len = 17, .flags = GNTCOPY_dest_gref};
     assert_int_equal(copy_of(back).status, GNTST_permission_denied);
     shared(one, 5)->flags &= ~GTF_readonly;
     strcpy(ours, "to the granter  ");
@@ -581,7 +616,9 @@ static void test_copy(void **state)
     mfn_t frame;
     assert_int_equal(grant_table_frame(two, 0, &frame), 0);
     grant(two, 3, 0, third, 0);
-    struct gnttab_copy across = {.source = c.source, .dest = {.u.ref = 3, .domid = 2}, .len = 4,
+    struct gnttab_copy across = {.source = c.source,
+                                 .dest = {.u.ref = 3, .domid = 2},
+                                 .len = 4,
                                  .flags = GNTCOPY_source_gref | GNTCOPY_dest_gref};
     assert_int_equal(copy_of(across).status, GNTST_okay);
     assert_memory_equal(page_to_virt(third), "to t", 4);
@@ -777,6 +814,7 @@ int main(void)
         TEST(test_init_fails),
         TEST(test_versions_and_refusals),
         TEST(test_map_writable),
+        TEST(test_debug_key),
         TEST(test_map_readonly),
         TEST(test_map_refusals),
         TEST(test_revoke),
