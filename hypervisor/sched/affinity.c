@@ -9,8 +9,9 @@
  */
 #include "sched/internal.h"
 
-#define LOOK_AT 8 /* entities looked at in one queue: bounds the work */
-#define PROBES  2 /* queues compared at a time */
+#define LOOK_AT        8 /* entities looked at in one queue: bounds the work */
+#define PLACE_PROBES   2 /* queues looked at by each wake-up when all are busy */
+#define COMPARE_PROBES 8 /* the same now and then, to keep clocks together */
 
 struct cpu_mask fair_idle, fair_waiting;
 
@@ -88,7 +89,7 @@ unsigned fair_place(struct sched_entity *e, ns_t now)
     struct fair_queue *last = fair_queues[e->cpu];
     unsigned best = usable(e, e->cpu) ? e->cpu : MAX_CPUS;
     bool best_soft = best < MAX_CPUS && bit_test(e->soft.bits, best);
-    for (unsigned i = 0; i < PROBES; i++) {
+    for (unsigned i = 0; i < PLACE_PROBES; i++) {
         cpu = next_cpu(&last->probe, &e->hard);
         if (cpu == MAX_CPUS)
             break;
@@ -113,8 +114,11 @@ void fair_move(struct sched_entity *e, struct fair_queue *from, unsigned cpu, bo
     if (compare && READ_ONCE(to->curr_weight))
         behind = fair_lead(to, now) - fair_lead(from, now);
     e->vtime += fair_clock(to, now) - from->clock;
-    if (behind > 0)
-        e->vtime -= min((uint64_t)behind, MOVE_CREDIT);
+    if (behind > 0) { /* at once, nobody else there would run meanwhile */
+        uint64_t at_once = min((uint64_t)behind, MOVE_CREDIT);
+        e->vtime -= at_once;
+        e->owed = min(e->owed + (uint64_t)behind - at_once, OWED_MOST);
+    }
     WRITE_ONCE(e->cpu, cpu);
 }
 
@@ -136,7 +140,7 @@ unsigned fair_better_cpu(struct fair_queue *q, const struct sched_entity *e, ns_
     unsigned idle = fair_claim_idle(e);
     if (idle < MAX_CPUS || now < q->next_handoff)
         return idle;
-    for (unsigned i = 0; i < PROBES; i++) {
+    for (unsigned i = 0; i < COMPARE_PROBES; i++) {
         unsigned cpu = next_cpu(&q->probe, &e->hard);
         if (cpu == MAX_CPUS)
             break;

@@ -43,7 +43,9 @@ static void charge(struct fair_queue *q, ns_t now)
         return;
     ns_t ran = now > q->curr_from ? now - q->curr_from : 0;
     q->curr_from = now;
-    e->vtime += vtime_of(ran, e->weight);
+    uint64_t step = vtime_of(ran, e->weight), paid = min(e->owed, step / 2);
+    e->owed -= paid;
+    e->vtime += step - paid;
     cap_charge(e->group, ran);
 }
 
@@ -57,9 +59,16 @@ static void clock_advance(struct fair_queue *q, ns_t now)
     if (least && vtime_before(before, least->vtime))
         WRITE_ONCE(q->clock, least->vtime);
     if (q->epoch != now / EPOCH) {
-        WRITE_ONCE(q->epoch_clock, before);
+        /* the step may have begun long before the epoch, when one ran alone: only its share counts
+         */
+        ns_t since = now % EPOCH, step = now - q->advanced;
+        uint64_t moved = q->clock - before;
+        if (step > since)
+            moved = moved / max(step >> 10, 1UL) * (since >> 10);
+        WRITE_ONCE(q->epoch_clock, q->clock - moved);
         WRITE_ONCE(q->epoch, now / EPOCH);
     }
+    q->advanced = now;
 }
 
 uint64_t fair_clock(const struct fair_queue *q, ns_t now)
@@ -88,6 +97,7 @@ static void clock_resume(struct fair_queue *q, ns_t now)
 {
     WRITE_ONCE(q->epoch, now / EPOCH);
     WRITE_ONCE(q->epoch_clock, q->clock - VTIME(now % EPOCH));
+    q->advanced = now;
 }
 
 /* --- the trees --- */
@@ -189,8 +199,8 @@ void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
         clock_resume(q, now);
     charge(q, now);
     clock_advance(q, now);
-    uint64_t least = q->clock - MOVE_CREDIT;
-    uint64_t most = q->clock + vtime_of(SLICE_MAX, e->weight);
+    uint64_t least = q->clock - SLEEP_CREDIT - MOVE_CREDIT;
+    uint64_t most = q->clock + vtime_of(2 * SLICE_MAX, e->weight);
     if (vtime_before(e->vtime, least))
         e->vtime = least;
     else if (vtime_before(most, e->vtime))
@@ -240,6 +250,7 @@ void fair_wake(struct sched_entity *e)
     }
     charge(q, now);
     clock_advance(q, now);
+    e->owed = 0;
     if (vtime_before(e->vtime, q->clock - SLEEP_CREDIT))
         e->vtime = q->clock - SLEEP_CREDIT;
     put_somewhere(q, e, fair_place(e, now), false, now);

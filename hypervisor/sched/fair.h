@@ -48,6 +48,7 @@ struct fair_queue {
     uint32_t curr_weight;      /* r 0 = idle */
     uint64_t epoch_clock;      /* r clock when the epoch began, for comparing queues */
     uint64_t epoch;            /* r */
+    ns_t advanced;             /* when clock was last looked at */
     ns_t next_handoff;
     ns_t timer;     /* as armed */
     unsigned probe; /* next queue to look at */

@@ -21,13 +21,13 @@ static inline bool vtime_before(uint64_t a, uint64_t b)
 #define SLICE_MAX    MILLISECONDS(10)
 #define SLICE_ROUND  MILLISECONDS(20)       /* everybody once in this time, if slices allow */
 #define PREEMPT_LEAD VTIME(MILLISECONDS(1)) /* so much behind the running one, and it must go */
-#define SLEEP_CREDIT                                                                               \
-    VTIME(MILLISECONDS(4)) /* a sleeper starts at most so much behind the clock                    \
-                            */
-#define MOVE_CREDIT       VTIME(MILLISECONDS(24)) /* the same for who comes from a slower queue */
-#define HANDOFF_LEAD      VTIME(MILLISECONDS(4))  /* clocks so far apart are brought together */
+/* behind the clock, at most: who slept, and who comes from a slower queue; both may preempt */
+#define SLEEP_CREDIT      VTIME(MILLISECONDS(4))
+#define MOVE_CREDIT       VTIME(MILLISECONDS(2))
+#define OWED_MOST         VTIME(MILLISECONDS(500))
+#define HANDOFF_LEAD      VTIME(MILLISECONDS(4)) /* clocks so far apart are brought together */
+#define HANDOFF_LEAD_TURN VTIME(MILLISECONDS(12))
 #define SLICE_LEAST       MICROSECONDS(200) /* of who has less budget left; the rest is debt */
-#define HANDOFF_LEAD_TURN (4 * HANDOFF_LEAD)
 #define HANDOFF_EVERY     MILLISECONDS(2)
 #define EPOCH             SECONDS(16)
 

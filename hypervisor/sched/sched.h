@@ -53,10 +53,11 @@ struct sched_entity {
     uint32_t weight, cap; /* [q] weight of this entity; cap as last set, see struct sched_group */
     struct cpu_mask hard, soft; /* [q] may only run on; prefers to run on */
     /* policy state, private to fair.c */
-    struct rb_node node;                 /* [q] in the tree of waiting or of parked ones */
-    bool queued;                         /* [q] in one of these two trees */
-    bool parked;                         /* [q] the latter: its group's budget is used up */
-    uint64_t vtime;                      /* [q] ns run, scaled by SCHED_WEIGHT_DEFAULT / weight */
+    struct rb_node node; /* [q] in the tree of waiting or of parked ones */
+    bool queued;         /* [q] in one of these two trees */
+    bool parked;         /* [q] the latter: its group's budget is used up */
+    uint64_t vtime;      /* [q] ns run, scaled by SCHED_WEIGHT_DEFAULT / weight */
+    uint64_t owed;       /* [q] vtime that slower queues cost it; halves its price */
     ns_t slice_begin, slice_end, unpark; /* [q] */
 };
 
