@@ -22,6 +22,14 @@ static uint64_t idle_word(const struct sched_entity *e, unsigned i, bool soft)
     return soft ? w & e->soft.bits[i] : w;
 }
 
+static bool anybody_idles(void)
+{
+    uint64_t any = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(fair_idle.bits); i++)
+        any |= READ_ONCE(fair_idle.bits[i]);
+    return any;
+}
+
 bool fair_idle_for(const struct sched_entity *e)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(fair_idle.bits); i++)
@@ -157,6 +165,8 @@ struct sched_entity *fair_hand_off(struct fair_queue *q, ns_t now)
     struct rb_node *n = rb_first(&q->waiting);
     for (unsigned i = 0; n && i < LOOK_AT; i++, n = rb_next(n)) {
         struct sched_entity *e = container_of(n, struct sched_entity, node);
+        if (now < q->next_handoff && !anybody_idles())
+            break; /* nothing to find, whomever we look for */
         if (__atomic_load_n(&e->on_cpu, __ATOMIC_ACQUIRE))
             continue;
         unsigned cpu = fair_better_cpu(q, e, now);

@@ -23,11 +23,16 @@ struct event {
 
 struct sim_cpu *sim_cpu;
 ns_t sim_now;
-uint64_t sim_steps;
+uint64_t sim_steps, sim_seed;
 static unsigned cpu_count;
 static struct event *heap;
 static size_t heap_size, heap_room;
 static uint64_t made, random_state;
+uint64_t sim_migrations, sim_operations;
+static bool counting;
+/* wake-to-run times: a power of two and its eighths each */
+#define EIGHTHS 8
+static uint64_t histogram[64 * EIGHTHS], wakes_total;
 static struct sim_vcpu **vcpus;
 static size_t vcpu_count;
 
@@ -37,6 +42,44 @@ uint64_t sim_random(void)
     random_state ^= random_state >> 7;
     random_state ^= random_state << 17;
     return random_state;
+}
+
+/*
+ * What a choice costs: the branches it goes through, where sched/ and lib/ are compiled with
+ * -fsanitize-coverage=trace-pc (elsewhere it stays 0). The time it takes would depend on the host.
+ */
+void __sanitizer_cov_trace_pc(void);
+__attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc(void)
+{
+    sim_operations += counting;
+}
+
+/* --- latencies --- */
+
+static void latency_note(ns_t ns)
+{
+    unsigned power = ns < EIGHTHS ? 0 : 63 - (unsigned)__builtin_clzl(ns);
+    histogram[power * EIGHTHS + (power < 3 ? 0 : (ns >> (power - 3)) % EIGHTHS)]++;
+    wakes_total++;
+}
+
+ns_t sim_latency(double part)
+{
+    uint64_t wanted = (uint64_t)((double)wakes_total * part), seen = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(histogram); i++) {
+        seen += histogram[i];
+        if (seen > wanted || (seen == wakes_total && seen)) { /* the upper end of this eighth */
+            unsigned power = i / EIGHTHS;
+            return power < 3 ? EIGHTHS : (1UL << power) + ((i % EIGHTHS + 1UL) << (power - 3));
+        }
+    }
+    return 0;
+}
+
+void sim_forget_latencies(void)
+{
+    memset(histogram, 0, sizeof(histogram));
+    wakes_total = 0;
 }
 
 /* --- events: a binary heap --- */
@@ -140,11 +183,15 @@ static void account(struct sim_vcpu *v)
 static void runs(struct sim_vcpu *v, unsigned cpu)
 {
     v->since = sim_now;
+    sim_migrations += v->ran_before && v->last_cpu != cpu;
+    v->ran_before = true;
+    v->last_cpu = cpu;
     v->cpus_seen[cpu / 64] |= 1UL << (cpu % 64);
     if (v->woken) {
         ns_t latency = sim_now - v->woken;
         v->latency_sum += latency;
         v->wakes++;
+        latency_note(latency);
         if (latency > v->latency_most)
             v->latency_most = latency;
         v->woken = 0;
@@ -165,7 +212,9 @@ static void cpu_schedule(unsigned cpu)
     c->kicked = false;
     c->schedules++;
     sim_steps++;
+    counting = true;
     struct sim_vcpu *next = (struct sim_vcpu *)fair_schedule(&c->q, false);
+    counting = false;
     if (next ? next != c->resident : c->resident && fair_must_leave(&c->resident->e)) {
         left = c->resident;
         c->resident = next;
@@ -184,7 +233,9 @@ static void cpu_schedule(unsigned cpu)
     }
     if (left) {
         left->e.on_cpu = false;
+        counting = true;
         fair_settle(&left->e);
+        counting = false;
     }
 }
 
@@ -194,7 +245,9 @@ void sim_unblock(struct sim_vcpu *v, uint32_t bit)
     v->e.blockers &= ~bit;
     if (old && !v->e.blockers) {
         v->woken = sim_now;
+        counting = true;
         fair_wake(&v->e);
+        counting = false;
     }
 }
 
@@ -248,8 +301,9 @@ void sim_begin(unsigned cpus)
     fair_ops = &ops;
     cpu_count = cpus;
     sim_now = SECONDS(1);
-    sim_steps = made = 0;
-    random_state = 88172645463325252UL;
+    sim_steps = made = sim_migrations = sim_operations = 0;
+    random_state = 88172645463325252UL ^ sim_seed * 0x9e3779b97f4a7c15UL;
+    sim_forget_latencies();
     sim_cpu = calloc(cpus, sizeof(*sim_cpu));
     memset(&cpus_online, 0, sizeof(cpus_online));
     memset(fair_queues, 0, sizeof(fair_queues));

@@ -15,7 +15,8 @@ struct sim_vcpu {
     ns_t left;   /* of this burst */
     ns_t ran;    /* in total */
     ns_t since;  /* runs since then, while it runs */
-    bool awake;
+    bool ran_before;
+    unsigned last_cpu;
     ns_t woken; /* when it last became ready to run, 0 = it has run since */
     ns_t latency_most, latency_sum, wakes;
     ns_t wait_most; /* longest time ready without running */
@@ -36,7 +37,9 @@ struct sim_cpu {
 
 extern struct sim_cpu *sim_cpu;
 extern ns_t sim_now;
-extern uint64_t sim_steps; /* fair_schedule() calls */
+extern uint64_t sim_steps;                      /* fair_schedule() calls */
+extern uint64_t sim_migrations, sim_operations; /* moves to another CPU; cost of the policy */
+extern uint64_t sim_seed;                       /* set before sim_begin() */
 
 void sim_begin(unsigned cpus);
 void sim_end(void);
@@ -47,7 +50,9 @@ void sim_start(struct sim_vcpu *v);
 void sim_block(struct sim_vcpu *v, uint32_t bit); /* as sched_block() by somebody else */
 void sim_unblock(struct sim_vcpu *v, uint32_t bit);
 ns_t sim_ran(const struct sim_vcpu *v); /* up to now */
-ns_t sim_idle_total(void);              /* all CPUs, up to now */
+ns_t sim_latency(double part);          /* wake-to-run: this part of all took at most so long */
+void sim_forget_latencies(void);
+ns_t sim_idle_total(void); /* all CPUs, up to now */
 uint64_t sim_random(void);
 bool sim_saw_cpu(const struct sim_vcpu *v, unsigned cpu);
 

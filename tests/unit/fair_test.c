@@ -1,5 +1,6 @@
 /* SOURCES: sched/fair.c sched/affinity.c sched/cap.c lib/rbtree.c lib/bitmap.c */
 /* SOURCES: lib/spinlock.c fake/cpu.c sim/machine.c */
+/* LIBS: -fsanitize-coverage=trace-pc */
 /* The scheduling policy on simulated machines: shares, caps, affinity, latency, no starvation. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -316,6 +317,131 @@ static void sleep_is_not_saved_up(void **state)
     sim_end();
 }
 
+/* Within one second: weights one to eight, and a cap that holds beside them. */
+static void a_second_is_enough(void **state)
+{
+    struct sched_group g = {0};
+    struct sim_vcpu *v[4], *capped;
+    sim_begin(2);
+    for (unsigned i = 0; i < 4; i++)
+        v[i] = hog(128 << i, NULL);
+    capped = sim_vcpu(4096, &g, HOG);
+    fair_set_params(&capped->e, 4096, 50);
+    sim_start(capped);
+    sim_run(SECONDS(1));
+    for (unsigned round = 0; round < 20; round++) {
+        ns_t before[4], capped_before = sim_ran(capped);
+        for (unsigned i = 0; i < 4; i++)
+            before[i] = sim_ran(v[i]);
+        sim_run(SECONDS(1));
+        check_near("capped", seconds(sim_ran(capped) - capped_before), 0.5, 2);
+        /* 1.5 CPUs are left, of which the heaviest can use one: 8/15 of it are less */
+        for (unsigned i = 0; i < 4; i++) {
+            double want = 1.5 * (1 << i) / 15, got = seconds(sim_ran(v[i]) - before[i]);
+            assert_true(got > want - 0.02 && got < want + 0.02); /* two slices of a second */
+        }
+    }
+    sim_end();
+}
+
+/* Alone for a minute, then joined: the time alone counts for nothing. */
+static void long_alone(void **state)
+{
+    struct sim_vcpu *v[5];
+    sim_begin(4);
+    for (unsigned i = 0; i < 3; i++)
+        v[i] = hog(256, NULL);
+    sim_run(SECONDS(61));
+    ns_t before[5] = {0};
+    for (unsigned i = 0; i < 3; i++)
+        before[i] = sim_ran(v[i]);
+    v[3] = hog(256, NULL);
+    v[4] = hog(256, NULL);
+    sim_run(SECONDS(20));
+    for (unsigned i = 0; i < 5; i++)
+        check_near("share", seconds(sim_ran(v[i]) - before[i]), 16, 2);
+    sim_end();
+}
+
+/* Who sleeps just before his slice ends, or just after he woke, gets no more than his share. */
+static void thieves(void **state)
+{
+    static const ns_t way[][2] = {
+        {MICROSECONDS(9900), MICROSECONDS(10)}, {MICROSECONDS(9900), MICROSECONDS(500)},
+        {MICROSECONDS(1900), MICROSECONDS(20)}, {MICROSECONDS(990), MICROSECONDS(10)},
+        {MICROSECONDS(4000), MICROSECONDS(50)}, {MICROSECONDS(100), MICROSECONDS(1)},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(way); i++) {
+        sim_begin(1);
+        struct sim_vcpu *honest = hog(256, NULL),
+                        *thief = sim_vcpu(256, NULL, way[i][0], way[i][1]);
+        sim_start(thief);
+        sim_run(SECONDS(10));
+        if (sim_ran(honest) < MILLISECONDS(4950))
+            fail_msg("way %u steals: the other has %.3f s of 5", i, seconds(sim_ran(honest)));
+        sim_end();
+    }
+}
+
+/* A stream of short work that needs 40 % keeps what it needs beside one that computes. */
+static void streams_keep_their_need(void **state)
+{
+    for (unsigned hogs = 1; hogs <= 2; hogs++) {
+        sim_begin(1);
+        for (unsigned i = 0; i < hogs; i++)
+            hog(256, NULL);
+        double part = hogs == 1 ? 0.4 : 0.3;
+        ns_t burst = MICROSECONDS(100);
+        struct sim_vcpu *v = sim_vcpu(256, NULL, burst, (ns_t)((double)burst * (1 / part - 1)));
+        v->jitter = true;
+        sim_start(v);
+        sim_run(SECONDS(10));
+        check_near("stream", seconds(sim_ran(v)), 10 * part, 5);
+        sim_end();
+    }
+}
+
+/* Every millisecond somebody wakes on a CPU that others want whole. */
+static void wakes_among_hogs(void **state)
+{
+    for (unsigned hogs = 0; hogs <= 7; hogs = hogs * 2 + 1) {
+        sim_begin(1);
+        for (unsigned i = 0; i < hogs; i++)
+            hog(256, NULL);
+        sim_start(sim_vcpu(256, NULL, MICROSECONDS(20), MICROSECONDS(980)));
+        sim_run(SECONDS(1));
+        sim_forget_latencies();
+        sim_run(SECONDS(10));
+        assert_true(sim_latency(0.99) <= MICROSECONDS(5));
+        assert_true(sim_latency(1) <= MICROSECONDS(200));
+        sim_end();
+    }
+}
+
+static double cost_of(unsigned runnable, unsigned sleepers)
+{
+    sim_begin(1);
+    for (unsigned i = 0; i < sleepers; i++)
+        sim_vcpu(256, NULL, HOG);
+    for (unsigned i = 0; i < runnable; i++)
+        hog(256, NULL);
+    sim_run(SECONDS(1));
+    sim_steps = sim_operations = 0;
+    sim_run(SECONDS(5));
+    double each = (double)sim_operations / (double)sim_steps;
+    sim_end();
+    return each;
+}
+
+/* In branches, not in time: a tree that is ten levels deep, and nothing else that grows. */
+static void choices_cost_the_same(void **state)
+{
+    double few = cost_of(2, 0), many = cost_of(1024, 0), idle = cost_of(2, 10000);
+    assert_true(few > 0);
+    assert_true(many < 2 * few);
+    assert_true(idle == few);
+}
+
 static void paused_and_back(void **state)
 {
     sim_begin(2);
@@ -451,6 +577,12 @@ int main(void)
         cmocka_unit_test(sleepers_are_served),
         cmocka_unit_test(ratelimit),
         cmocka_unit_test(sleep_is_not_saved_up),
+        cmocka_unit_test(a_second_is_enough),
+        cmocka_unit_test(long_alone),
+        cmocka_unit_test(thieves),
+        cmocka_unit_test(streams_keep_their_need),
+        cmocka_unit_test(wakes_among_hogs),
+        cmocka_unit_test(choices_cost_the_same),
         cmocka_unit_test(paused_and_back),
         cmocka_unit_test(state_leaves_idle_cpu_when_paused),
         cmocka_unit_test(in_hypervisor_goes_on),
