@@ -59,6 +59,7 @@ struct boot_options {
     uint64_t dom0_mem_max;    /* bytes; 0 = as dom0_mem */
     uint64_t mem;             /* mem=: ignore RAM above; 0 = no limit */
     unsigned dom0_max_vcpus;  /* 0 = as many as CPUs */
+    bool dom0_vcpus_pin;      /* each to a CPU */
     unsigned maxcpus;         /* 0 = all */
     int loglvl, guest_loglvl; /* highest enum log_level shown; -1 = none */
     uint64_t conring_size;    /* bytes */

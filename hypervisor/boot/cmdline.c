@@ -36,6 +36,7 @@ static const struct option options[] = {
     {"com2", TEXT, O(com2), sizeof(boot_options.com2), "baud,8n1[,port[,irq]]"},
     {"dom0_mem", DOM0_MEM, NULL, 0, "size | min:size,max:size: domain 0's memory"},
     {"dom0_max_vcpus", VCPUS, O(dom0_max_vcpus), 256, "number | min-max of domain 0's vCPUs"},
+    {"dom0_vcpus_pin", BOOL, O(dom0_vcpus_pin), 0, "each of them stays on one CPU"},
     {"mem", SIZE, O(mem), 0, "RAM above this address is not used"},
     {"maxcpus", UINT, O(maxcpus), 256, "CPUs to start"},
     {"loglvl", LEVEL, O(loglvl), 0, "none, error, warning, info, debug, all"},

@@ -95,7 +95,16 @@ static bool has_taken_stack(const struct cpu *c __unused)
 
 static bool is_online(const struct cpu *c)
 {
-    return READ_ONCE(c->online);
+    return bit_test(cpus_online.bits, c->id);
+}
+
+/*
+ * Its interrupts are off until it idles, on a stack of its own: the first one shows that it has
+ * left the one it started on, at whose far end the request lies.
+ */
+static void free_stack(struct grace *g)
+{
+    page_free(virt_to_page(g), STACK_ORDER);
 }
 
 static __init bool start(struct cpu *c, uint64_t trampoline)
@@ -124,6 +133,7 @@ static __init bool start(struct cpu *c, uint64_t trampoline)
     }
     if (!wait_for(is_online, c, READY_TIME))
         panic("CPU %u (APIC %u) started but does not get ready", c->id, c->apic_id);
+    grace_call(page_to_virt(stack), free_stack);
     return true;
 }
 

@@ -123,6 +123,12 @@ static int platform_enter_acpi_sleep(struct xen_platform_op *op)
     machine_halt();
 }
 
+/* As the sysctl: not done. */
+static int platform_cpu_hotplug(struct xen_platform_op *op)
+{
+    return op->u.cpu_ol.cpuid < cpus_present ? -XEN_EOPNOTSUPP : -XEN_EINVAL;
+}
+
 static const struct {
     uint32_t cmd;
     platform_handler handler;
@@ -132,6 +138,8 @@ static const struct {
     {XENPF_get_cpuinfo, platform_get_cpuinfo},
     {XENPF_firmware_info, platform_firmware_info},
     {XENPF_enter_acpi_sleep, platform_enter_acpi_sleep},
+    {XENPF_cpu_online, platform_cpu_hotplug},
+    {XENPF_cpu_offline, platform_cpu_hotplug},
 };
 
 long hc_platform_op(uint64_t arg)

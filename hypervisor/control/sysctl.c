@@ -191,6 +191,14 @@ static int sysctl_scheduler_op(struct xen_sysctl *op)
     }
 }
 
+/* CPUs stay as the machine was started (maxcpus=): nothing of it is done, so nothing is half. */
+static int sysctl_cpu_hotplug(struct xen_sysctl *op)
+{
+    const struct xen_sysctl_cpu_hotplug *h = &op->u.cpu_hotplug;
+    bool one = h->op == XEN_SYSCTL_CPU_HOTPLUG_ONLINE || h->op == XEN_SYSCTL_CPU_HOTPLUG_OFFLINE;
+    return one && h->cpu >= cpus_present ? -XEN_EINVAL : -XEN_EOPNOTSUPP;
+}
+
 static const struct {
     uint32_t cmd;
     sysctl_handler handler;
@@ -207,6 +215,7 @@ static const struct {
     {XEN_SYSCTL_numainfo, sysctl_numainfo},
     {XEN_SYSCTL_cpupool_op, sysctl_cpupool_op},
     {XEN_SYSCTL_scheduler_op, sysctl_scheduler_op},
+    {XEN_SYSCTL_cpu_hotplug, sysctl_cpu_hotplug},
     {XEN_SYSCTL_get_cpu_levelling_caps, sysctl_get_cpu_levelling_caps},
     {XEN_SYSCTL_get_cpu_featureset, sysctl_get_cpu_featureset},
     {XEN_SYSCTL_get_cpu_policy, sysctl_get_cpu_policy},

@@ -206,6 +206,9 @@ void tlb_flush_local(void);
  * differently without a flush on a CPU that has flushed all since s.
  */
 uint32_t tlb_stamp(void);
+/* Around a write to CR3, which forgets everything (no global pages, no PCID). */
+uint64_t tlb_switch_begins(void);
+void tlb_switch_ended(uint64_t tick);
 void tlb_filter(struct cpu_mask *mask, uint32_t stamp); /* drop those that flushed since */
 
 /* Runs @fn(arg) after every CPU has passed through a quiescent state. Never waits. */

@@ -13,6 +13,10 @@
  * bits, stamps in struct page the low 32: a stamp is taken for the latest tick that ends so, which
  * can only make it younger than it is.
  *
+ * A new CR3 is a full flush, too, and comes with each switch between guests' address spaces; the
+ * clock need not advance for it unless a stamp was taken since its last tick. So CPUs that only
+ * switch do not write to a shared line.
+ *
  * Nothing here takes a lock.
  */
 #include "cpu/internal.h"
@@ -24,6 +28,7 @@
 static uint64_t wanted[MAX_CPUS];  /* [a] */
 static uint64_t flushed[MAX_CPUS]; /* [a] tick of the CPU's last full flush */
 static uint64_t flush_clock;       /* [a] the last tick given out */
+static uint64_t stamped;           /* [a] the tick for which a stamp was last given out */
 
 #ifdef HOST_TEST
 void hardware_flush(void);
@@ -39,6 +44,19 @@ static void hardware_flush_page(uint64_t va)
 }
 #endif
 
+uint64_t tlb_switch_begins(void)
+{
+    uint64_t now = __atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&stamped, __ATOMIC_RELAXED) == now)
+        now = __atomic_add_fetch(&flush_clock, 1, __ATOMIC_SEQ_CST);
+    return now;
+}
+
+void tlb_switch_ended(uint64_t tick)
+{
+    __atomic_store_n(&flushed[this_cpu()->id], tick, __ATOMIC_RELEASE);
+}
+
 void tlb_flush_local(void)
 {
     uint64_t tick = __atomic_add_fetch(&flush_clock, 1, __ATOMIC_SEQ_CST);
@@ -49,7 +67,10 @@ void tlb_flush_local(void)
 
 uint32_t tlb_stamp(void)
 {
-    return (uint32_t)__atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);
+    uint64_t now = __atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&stamped, __ATOMIC_RELAXED) != now)
+        __atomic_store_n(&stamped, now, __ATOMIC_RELAXED);
+    return (uint32_t)now;
 }
 
 void tlb_filter(struct cpu_mask *mask, uint32_t stamp)

@@ -218,6 +218,19 @@ static struct domain *create(uint64_t pages)
     return d;
 }
 
+/* vCPU n on the CPU on which it was created. */
+static void pin_vcpus(struct domain *d)
+{
+    struct vcpu *v;
+    for_each_vcpu(d, v) {
+        struct cpu_mask one = {0}, soft = v->sched.soft;
+        bit_set(one.bits, v->sched.cpu);
+        int rc = sched_set_affinity(&v->sched, &one, &soft);
+        if (rc)
+            panic("cannot pin vCPU %u of domain 0: error %d", v->id, rc);
+    }
+}
+
 void dom0_build(void)
 {
     struct dom0_image img;
@@ -257,6 +270,8 @@ void dom0_build(void)
     page_free(virt_to_page(frames), list_order);
     dom0_image_close(&img);
     dom0 = d;
+    if (boot_options.dom0_vcpus_pin)
+        pin_vcpus(d);
     rc = domain_unpause_by_controller(d);
     if (rc)
         panic("domain 0 cannot be started: error %d", rc);

@@ -37,8 +37,10 @@ static bool is_none(mfn_t m)
 
 static void write_l4(struct cpu *c, mfn_t l4)
 {
+    uint64_t tick = tlb_switch_begins();
     WRITE_ONCE(c->loaded_cr3.n, l4.n);
     write_cr3(mfn_to_maddr(l4).a);
+    tlb_switch_ended(tick);
 }
 
 static void load(struct vcpu *v, bool always)

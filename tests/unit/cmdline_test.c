@@ -125,6 +125,9 @@ static void test_numbers(void **state)
     good("maxcpus=4 dom0_max_vcpus=2");
     assert_int_equal(boot_options.maxcpus, 4);
     assert_int_equal(boot_options.dom0_max_vcpus, 2);
+    assert_false(boot_options.dom0_vcpus_pin);
+    good("dom0_vcpus_pin");
+    assert_true(boot_options.dom0_vcpus_pin);
     good("dom0_max_vcpus=2-8");
     assert_int_equal(boot_options.dom0_max_vcpus, 8);
     bad("maxcpus=257", "maxcpus");

@@ -150,6 +150,33 @@ static void stamps(void **state)
     assert_int_equal(m.bits[0], 8);
 }
 
+static void new_cr3(void)
+{
+    tlb_switch_ended(tlb_switch_begins());
+}
+
+/* Switching address spaces forgets all, too; the clock moves only when a stamp asks for it. */
+static void switches(void **state)
+{
+    struct cpu_mask m = all;
+    tlb_flush_mask(&all);
+    uint32_t s = tlb_stamp();
+    as(1, new_cr3);
+    tlb_filter(&m, s);
+    assert_int_equal(m.bits[0], 15 & ~2);
+    uint32_t later = tlb_stamp();
+    assert_true(later != s);
+    for (unsigned i = 0; i < 100; i++)
+        as(i % 4, new_cr3);
+    assert_int_equal(tlb_stamp(), later + 1); /* once for all of them */
+    m = all;
+    tlb_filter(&m, later);
+    assert_int_equal(m.bits[0], 0);
+    m = all;
+    tlb_filter(&m, tlb_stamp());
+    assert_int_equal(m.bits[0], 15);
+}
+
 /* Each thread is a CPU that changes memory and flushes all: afterwards no TLB may hold less. */
 #define ROUNDS 3000
 static unsigned finished, stale;
@@ -194,6 +221,7 @@ int main(void)
         cmocka_unit_test_setup(one_page, setup),
         cmocka_unit_test_setup(asked_twice, setup),
         cmocka_unit_test_setup(stamps, setup),
+        cmocka_unit_test_setup(switches, setup),
         cmocka_unit_test_setup(races, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
