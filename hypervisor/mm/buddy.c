@@ -157,7 +157,7 @@ static void make_ready(struct page *page, unsigned order, unsigned flags)
 
 struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
 {
-    if (order > BUDDY_MAX_ORDER)
+    if (order > BUDDY_MAX_ORDER || alloc_must_fail())
         return NULL;
     if (flags & ALLOC_BELOW_4G)
         width = width ? min(width, 32u) : 32;

@@ -243,6 +243,7 @@ void __init mm_init(void)
 void __init mm_init_late(void)
 {
     uint64_t size = __ro_after_init_end - __ro_after_init_start;
+    alloc_inject_init();
     uint64_t *l4 = host_l4;
     l4[0] = 0;
     change_rights(DIRECT_VIRT + image_to_maddr(__ro_after_init_start), size, RIGHTS_R);

@@ -31,6 +31,20 @@ void page_refs_end(struct page *page);
 /* When the use ended: a stamp that is never 0 (mm.h). */
 uint32_t page_stamp(void);
 
+/* --- inject.c: must the allocation at hand fail, because a test wants it so? --- */
+#if defined(DEBUG) && !defined(HOST_TEST)
+bool alloc_must_fail(void);
+void alloc_inject_init(void);
+#else
+static inline bool alloc_must_fail(void)
+{
+    return false;
+}
+static inline void alloc_inject_init(void)
+{
+}
+#endif
+
 /* --- bootmem.c: memory before the buddy allocator exists --- */
 struct ram_range {
     uint64_t first, frames;

@@ -121,7 +121,7 @@ static void *small_alloc(unsigned cache)
 
 void *zalloc(size_t size)
 {
-    if (size > (1UL << 20))
+    if (size > (1UL << 20) || alloc_must_fail())
         return NULL;
     for (unsigned i = 0; i < CACHES; i++)
         if (size + RED_ZONE <= sizes[i])

@@ -580,4 +580,5 @@ void test_main(void)
     early_event();
     domctls();
     children();
+    failures();
 }
