@@ -10,6 +10,7 @@
 #include "dom0/dom0.h"
 #include "domain/domain.h"
 #include "grant/grant.h"
+#include "hvm/hvm.h"
 #include "hypercall/guest_access.h"
 #include "irq/irq.h"
 #include "mm/mm.h"
@@ -46,6 +47,7 @@ int main(void)
     grant_init();
     pv_init();
     pv_init_cpu();
+    hvm_init();       /* keeps what pv_init_cpu() has set up: after it */
     smp_start_cpus(); /* each runs the per-CPU lines above */
 
     console_init(); /* input by interrupt, ring of its final size */

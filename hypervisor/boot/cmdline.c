@@ -34,6 +34,7 @@ static const struct option options[] = {
     {"console", TEXT, O(console), sizeof(boot_options.console), "devices: com1 or com2, vga"},
     {"com1", TEXT, O(com1), sizeof(boot_options.com1), "baud,8n1[,port[,irq]]"},
     {"com2", TEXT, O(com2), sizeof(boot_options.com2), "baud,8n1[,port[,irq]]"},
+    {"dom0", TEXT, O(dom0), sizeof(boot_options.dom0), "pv or pvh: what kind of guest it is"},
     {"dom0_mem", DOM0_MEM, NULL, 0, "size | min:size,max:size: domain 0's memory"},
     {"dom0_max_vcpus", VCPUS, O(dom0_max_vcpus), 256, "number | min-max of domain 0's vCPUs"},
     {"dom0_vcpus_pin", BOOL, O(dom0_vcpus_pin), 0, "each of them stays on one CPU"},

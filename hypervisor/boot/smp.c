@@ -15,6 +15,7 @@
 #include "irq/irq.h"
 #include "lib/string.h"
 #include "mm/mm.h"
+#include "hvm/hvm.h"
 #include "pv/pv.h"
 #include "sched/sched.h"
 #include "time/time.h"
@@ -43,6 +44,7 @@ void smp_secondary(void)
     time_init_cpu();
     sched_init_cpu(c);
     pv_init_cpu();
+    hvm_init_cpu();
     /* From here on it is interrupted, scheduled on and flushed like any other. */
     WRITE_ONCE(c->online, true);
     atomic_bit_set(cpus_online.bits, c->id);

@@ -2,6 +2,7 @@
  */
 #include "console/console.h"
 #include "control/internal.h"
+#include "hvm/hvm.h"
 #include "pv/pv.h"
 
 int domctl_max_mem(struct domain *d, struct xen_domctl *op)
@@ -59,7 +60,10 @@ int domctl_hypercall_init(struct domain *d, struct xen_domctl *op)
         return -XEN_EACCES;
     int rc = page_get_type(page, PAGE_WRITABLE);
     if (!rc) {
-        pv_write_hypercall_page(page_to_virt(page));
+        if (d->is_hvm)
+            hvm_write_hypercall_page(page_to_virt(page));
+        else
+            pv_write_hypercall_page(page_to_virt(page));
         page_put_type(page);
     }
     page_put(page);

@@ -38,8 +38,8 @@ int domctl_setvcpucontext(struct domain *d, struct xen_domctl *op)
     struct vcpu *v = find_vcpu(d, op->u.vcpucontext.vcpu);
     if (!v)
         return -XEN_ENOENT;
-    if (!op->u.vcpucontext.ctxt.p)
-        return -XEN_EOPNOTSUPP; /* reset: nothing of ours asks for it */
+    if (!op->u.vcpucontext.ctxt.p || d->is_hvm)
+        return -XEN_EOPNOTSUPP; /* reset: nothing of ours asks for it; HVM has sethvmcontext */
 
     struct vcpu_guest_context *c = zalloc(sizeof(*c));
     if (!c)
@@ -71,6 +71,8 @@ int domctl_getvcpucontext(struct domain *d, struct xen_domctl *op)
         return -XEN_ESRCH;
     if (!v->initialised)
         return -XEN_ENODATA;
+    if (d->is_hvm)
+        return -XEN_EOPNOTSUPP;
 
     struct vcpu_guest_context *c = zalloc(sizeof(*c));
     if (!c)

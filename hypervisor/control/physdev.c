@@ -41,6 +41,8 @@ static int irq_status_query(guest_ptr_t arg)
 static int set_iopl(guest_ptr_t arg)
 {
     PHYSDEV_IN(struct physdev_set_iopl, s);
+    if (current_domain()->is_hvm)
+        return -XEN_ENOSYS;
     if (s.iopl > 3)
         return -XEN_EINVAL;
     current_vcpu()->pv->iopl = s.iopl;
@@ -50,6 +52,8 @@ static int set_iopl(guest_ptr_t arg)
 static int set_iobitmap(guest_ptr_t arg)
 {
     PHYSDEV_IN(struct physdev_set_iobitmap, s);
+    if (current_domain()->is_hvm)
+        return -XEN_ENOSYS;
     return pv_set_iobitmap(current_vcpu(), guest_handle(s.bitmap).addr, s.nr_ports);
 }
 

@@ -184,6 +184,7 @@ void fpu_get_legacy(const void *area, void *fxsave);
 /* XCR0 of the running vCPU (an emulated XSETBV); the caller has checked it against xcr0_mask. */
 void fpu_set_xcr0(uint64_t xcr0);
 void fpu_restore(const void *area, uint64_t xcr0);
+uint64_t fpu_get_xcr0(void); /* as it is now; 0 without XSAVE */
 
 /* IPIs and TLB (cpu/ipi.c, cpu/tlb.c). All may be called with locks held. */
 void ipi_send(unsigned cpu, uint8_t vector); /* through the hook that irq/lapic.c sets */
@@ -210,6 +211,11 @@ uint32_t tlb_stamp(void);
 uint64_t tlb_switch_begins(void);
 void tlb_switch_ended(uint64_t tick);
 void tlb_filter(struct cpu_mask *mask, uint32_t stamp); /* drop those that flushed since */
+/* Tick of this CPU's last full flush: whoever keeps tagged translations (hvm/) ends them too. */
+uint64_t tlb_last_flush(void);
+
+/* MSR_TSC_AUX of the running vCPU; written only when it changes (cpu/msr.c). */
+void cpu_set_tsc_aux(uint32_t value);
 
 /* Runs @fn(arg) after every CPU has passed through a quiescent state. Never waits. */
 struct grace {

@@ -76,6 +76,11 @@ void fpu_set_xcr0(uint64_t xcr0)
         xsetbv(xcr0);
 }
 
+uint64_t fpu_get_xcr0(void)
+{
+    return cpu_features.xsave ? xgetbv() : 0;
+}
+
 static uint64_t lift_ts(void)
 {
     uint64_t cr0 = read_cr0();

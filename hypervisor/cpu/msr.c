@@ -1,5 +1,16 @@
-/* MSRs that may not exist: #GP becomes an errno. */
-#include "cpu/asm.h"
+/* MSRs that may not exist: #GP becomes an errno. And TSC_AUX, which changes seldom. */
+#include "cpu/cpu.h"
+
+static uint32_t loaded_tsc_aux[MAX_CPUS];
+
+void cpu_set_tsc_aux(uint32_t value)
+{
+    uint32_t *loaded = &loaded_tsc_aux[this_cpu()->id];
+    if (!cpu_features.rdtscp || *loaded == value)
+        return;
+    *loaded = value;
+    wrmsr(MSR_TSC_AUX, value);
+}
 
 int rdmsr_safe(uint32_t msr, uint64_t *value)
 {

@@ -73,6 +73,11 @@ uint32_t tlb_stamp(void)
     return (uint32_t)now;
 }
 
+uint64_t tlb_last_flush(void)
+{
+    return flushed[this_cpu()->id];
+}
+
 void tlb_filter(struct cpu_mask *mask, uint32_t stamp)
 {
     uint64_t now = __atomic_load_n(&flush_clock, __ATOMIC_SEQ_CST);

@@ -193,7 +193,7 @@ static void give_machine(struct domain *d)
         panic("cannot record what domain 0 may use: error %d", rc);
 }
 
-static struct domain *create(uint64_t pages)
+struct domain *dom0_create(uint64_t pages, uint32_t flags)
 {
     unsigned online = bitmap_weight(cpus_online.bits, MAX_CPUS);
     struct domain_config config = {
@@ -201,6 +201,7 @@ static struct domain *create(uint64_t pages)
         .max_evtchn_port = ~0u,
         .max_grant_frames = -1,
         .max_maptrack_frames = -1,
+        .flags = flags,
         .privileged = true,
     };
     config.max_vcpus = min(config.max_vcpus, (unsigned)MAX_VCPUS);
@@ -231,48 +232,57 @@ static void pin_vcpus(struct domain *d)
     }
 }
 
+static struct domain *build_pv(const struct dom0_image *img, uint64_t pages)
+{
+    const struct boot_module *initrd = bootinfo.modules > 1 ? &bootinfo.module[1] : NULL;
+    struct dom0_layout l;
+    const char *why = dom0_layout_plan(&l, img, pages, initrd ? initrd->size : 0);
+    if (why)
+        panic("domain 0 kernel: %s (%lu KiB given)", why, pages << 2);
+
+    struct domain *d = dom0_create(pages, 0);
+    unsigned list_order;
+    mfn_t *frames = allocate(d, pages, &list_order);
+    load_kernel(img, frames);
+    if (initrd)
+        write_guest(frames, l.initrd_pfn << PAGE_SHIFT, maddr_to_virt(initrd->start), initrd->size);
+    write_guest(frames, l.p2m_pfn << PAGE_SHIFT, frames, pages * sizeof(mfn_t));
+    fill_start_info(d, &l, img, frames, pages);
+
+    mfn_t l4 = frames[dom0_pagetables_build(&l, img, frames)];
+    int rc = pv_pin_table(d, l4, PAGE_L4);
+    if (rc)
+        panic("domain 0's first page tables are refused: error %d", rc);
+    start_vcpu(d, &l, img, l4);
+    page_free(virt_to_page(frames), list_order);
+    return d;
+}
+
 void dom0_build(void)
 {
     struct dom0_image img;
-    struct dom0_layout l;
+    bool pvh = !strcmp(boot_options.dom0, "pvh");
+    if (boot_options.dom0[0] && !pvh && strcmp(boot_options.dom0, "pv"))
+        log_warn("dom0=%s is not known (pv or pvh): pv", boot_options.dom0);
     if (!bootinfo.modules)
         panic("no domain 0 kernel: the boot loader gave no module");
     const struct boot_module *kernel = &bootinfo.module[0];
-    const struct boot_module *initrd = bootinfo.modules > 1 ? &bootinfo.module[1] : NULL;
 
-    const char *why = dom0_image_open(&img, maddr_to_virt(kernel->start), kernel->size);
+    const char *why = dom0_image_open(&img, maddr_to_virt(kernel->start), kernel->size, pvh);
     if (why)
         panic("domain 0 kernel (first module, %lu bytes): %s", kernel->size, why);
 
     uint64_t pages = choose_pages();
-    why = dom0_layout_plan(&l, &img, pages, initrd ? initrd->size : 0);
-    if (why)
-        panic("domain 0 kernel: %s (%lu KiB given)", why, pages << 2);
-
-    struct domain *d = create(pages);
-    unsigned list_order;
-    mfn_t *frames = allocate(d, pages, &list_order);
-    load_kernel(&img, frames);
-    if (initrd)
-        write_guest(frames, l.initrd_pfn << PAGE_SHIFT, maddr_to_virt(initrd->start), initrd->size);
-    write_guest(frames, l.p2m_pfn << PAGE_SHIFT, frames, pages * sizeof(mfn_t));
-    fill_start_info(d, &l, &img, frames, pages);
-
-    mfn_t l4 = frames[dom0_pagetables_build(&l, &img, frames)];
-    int rc = pv_pin_table(d, l4, PAGE_L4);
-    if (rc)
-        panic("domain 0's first page tables are refused: error %d", rc);
+    struct domain *d = pvh ? dom0_build_pvh(&img, pages) : build_pv(&img, pages);
     give_machine(d);
-    start_vcpu(d, &l, &img, l4);
-
-    log_info("domain 0: %lu MiB, %u vCPUs, kernel at 0x%lx, entry 0x%lx, initrd %lu KiB",
-             pages >> 8, d->max_vcpus, img.start, img.entry, initrd ? initrd->size >> 10 : 0);
-    page_free(virt_to_page(frames), list_order);
+    log_info("domain 0: %lu MiB, %u vCPUs, %s kernel at 0x%lx, entry 0x%lx, initrd %lu KiB",
+             pages >> 8, d->max_vcpus, pvh ? "PVH" : "PV", img.start, img.entry,
+             bootinfo.modules > 1 ? bootinfo.module[1].size >> 10 : 0);
     dom0_image_close(&img);
     dom0 = d;
     if (boot_options.dom0_vcpus_pin)
         pin_vcpus(d);
-    rc = domain_unpause_by_controller(d);
+    int rc = domain_unpause_by_controller(d);
     if (rc)
         panic("domain 0 cannot be started: error %d", rc);
 }

@@ -53,7 +53,21 @@ static const char *read_extent(struct dom0_image *img)
     return img->end ? NULL : "it has nothing to load";
 }
 
-const char *dom0_image_open(struct dom0_image *img, const void *data, size_t size)
+/* Virtual addresses are physical ones here. */
+static const char *read_pvh(struct dom0_image *img)
+{
+    img->entry = elf_xen_note_u64(&img->elf, XEN_ELFNOTE_PHYS32_ENTRY, 0);
+    if (!img->entry)
+        return "it is not a PVH kernel (no XEN_ELFNOTE_PHYS32_ENTRY)";
+    const char *why = read_extent(img);
+    if (why)
+        return why;
+    if (img->entry < img->start || img->entry >= img->end)
+        return "its entry point is outside of it";
+    return NULL;
+}
+
+const char *dom0_image_open(struct dom0_image *img, const void *data, size_t size, bool pvh)
 {
     const struct unpack_arena memory = {.alloc = arena_alloc};
     const void *elf;
@@ -65,6 +79,8 @@ const char *dom0_image_open(struct dom0_image *img, const void *data, size_t siz
         return why;
     if (elf_open(&img->elf, elf, elf_size, &why))
         return why;
+    if (pvh)
+        return read_pvh(img);
 
     img->entry = elf_xen_note_u64(&img->elf, XEN_ELFNOTE_ENTRY, 0);
     if (!img->entry)

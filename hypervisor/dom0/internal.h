@@ -29,9 +29,9 @@ struct dom0_layout {
 /*
  * Finds and reads the kernel in @data (compressed or not). Panics are the caller's: NULL on
  * success, else a phrase saying what is wrong. The image may point into memory freed by
- * dom0_image_close().
+ * dom0_image_close(). @pvh: by its physical addresses, entered there.
  */
-const char *dom0_image_open(struct dom0_image *img, const void *data, size_t size);
+const char *dom0_image_open(struct dom0_image *img, const void *data, size_t size, bool pvh);
 void dom0_image_close(struct dom0_image *img);
 
 /* Pure: places everything; a phrase when it cannot be, NULL when done. */
@@ -42,5 +42,11 @@ const char *dom0_layout_plan(struct dom0_layout *l, const struct dom0_image *img
  */
 uint64_t dom0_pagetables_build(const struct dom0_layout *l, const struct dom0_image *img,
                                const mfn_t *frames);
+
+/* The domain with its vCPUs, as the command line has it; @flags: XEN_DOMCTL_CDF_*. */
+struct domain *dom0_create(uint64_t pages, uint32_t flags);
+
+/* All of it but the right to the machine. Panics. */
+struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages);
 
 #endif

@@ -15,10 +15,12 @@
 #include "grant/grant.h"
 #include "lib/string.h"
 
+#include <xen/domctl.h>
+
 struct domain *dom0, *dom_io, *dom_xen;
 struct domain idle_domain;
 static struct domain io_domain, xen_domain;
-const struct guest_ops *pv_ops_table;
+const struct guest_ops *pv_ops_table, *hvm_ops_table;
 
 static struct spinlock domain_list_lock = SPINLOCK_INIT(RANK_DOMAIN_LIST);
 static struct domain *table[MAX_DOMID];
@@ -164,8 +166,9 @@ static int shared_info_init(struct domain *d)
     d->shared = page_to_virt(page);
     d->shared_frame = page_to_mfn(page);
     d->overhead_pages = 1;
+    /* HVM guests know no mask but RFLAGS.IF. */
     for (unsigned i = 0; i < XEN_LEGACY_MAX_VCPUS; i++)
-        d->shared->vcpu_info[i].evtchn_upcall_mask = 1;
+        d->shared->vcpu_info[i].evtchn_upcall_mask = !d->is_hvm;
     return 0;
 }
 
@@ -194,6 +197,7 @@ int domain_create(domid_t id, const struct domain_config *config, struct domain 
     init_fields(d, id);
     d->privileged = config->privileged;
     d->create_flags = config->flags;
+    d->is_hvm = config->flags & XEN_DOMCTL_CDF_hvm;
     d->max_vcpus = config->max_vcpus;
     memcpy(d->uuid, config->uuid, sizeof(d->uuid));
     d->pauses = d->controller_pauses = 1;
@@ -226,6 +230,8 @@ undo:
 /* A PV guest knows machine frames, so its guest frame numbers are these. */
 struct page *domain_get_page(struct domain *d, gfn_t g)
 {
+    if (unlikely(d->is_hvm))
+        return hvm_ops_table->get_page(d, g);
     if (!mfn_is_ram(mfn(g.n)))
         return NULL;
     struct page *page = mfn_to_page(mfn(g.n));

@@ -40,6 +40,8 @@ struct e820_range;
 struct event_table;
 struct event_vcpu;
 struct grant_table;
+struct hvm_domain;
+struct hvm_vcpu;
 struct pirq_table;
 struct pv_domain;
 struct pv_vcpu;
@@ -78,7 +80,8 @@ struct vcpu {
     void *fpu;                /* [P] cpu/fpu.c */
     uint64_t xcr0;            /* [P] */
     struct event_vcpu *event; /* event/ */
-    struct pv_vcpu *pv;       /* pv/ */
+    struct pv_vcpu *pv;       /* pv/, or */
+    struct hvm_vcpu *hvm;     /* hvm/: one of the two */
 };
 
 /* Bits of v->work. */
@@ -92,7 +95,7 @@ struct domain {
     struct grace grace;
     struct spinlock lock;       /* RANK_DOMAIN */
     bool privileged;            /* [I] domain 0 */
-    bool is_hvm;                /* [I] always false until hvm/ exists */
+    bool is_hvm;                /* [I] hardware-virtualized (HVM, PVH), not PV */
     bool dying, dead;           /* [d] dying: being torn down; dead: nothing left but refs */
     bool shut_down;             /* [d] */
     uint8_t shutdown_code;      /* [d] SHUTDOWN_* of xen/sched.h */
@@ -137,7 +140,8 @@ struct domain {
     struct event_table *event; /* [I] event/ */
     struct pirq_table *pirq;   /* [I] event/pirq.c */
     struct grant_table *grant; /* [I] grant/ */
-    struct pv_domain *pv;      /* [I] pv/ */
+    struct pv_domain *pv;      /* [I] pv/, or */
+    struct hvm_domain *hvm;    /* [I] hvm/: one of the two */
 };
 
 /* Each vCPU that exists. */
@@ -233,7 +237,10 @@ void vcpu_leave(void);
 void guest_time_update(struct vcpu *v); /* writes vcpu_time_info; v is current or quiet */
 void guest_wallclock_update(struct domain *d);
 
-/* A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. */
+/*
+ * A domain's frame by guest frame number, one reference taken; NULL. PV: gfn is the mfn. HVM: by
+ * its nested page tables.
+ */
 struct page *__must_check domain_get_page(struct domain *d, gfn_t g);
 
 /* Is all of [first, last] in @set, one of @d's ranges (ioports, iomem, irqs)? */
@@ -249,7 +256,10 @@ static inline bool domain_may_use(struct domain *d, const struct range_set *set,
 /* CPUID as @d sees it (control/cpuid_policy.c); v is the current vCPU or NULL. */
 void cpuid_guest(const struct domain *d, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 
-/* What kind of guest it is: set by pv/ (and later hvm/) for each domain. */
+/* Gives up the allocation of every page of a dying domain, its pins too. 0/-XEN_EAGAIN. */
+int __must_check domain_relinquish_pages(struct domain *d);
+
+/* What kind of guest it is: pv/ or hvm/. */
 struct guest_ops {
     int (*domain_init)(struct domain *d);
     void (*domain_fini)(struct domain *d);
@@ -257,13 +267,22 @@ struct guest_ops {
     int (*domain_relinquish)(struct domain *d);
     int (*vcpu_init)(struct vcpu *v);
     void (*vcpu_fini)(struct vcpu *v);
+    void (*run)(void); /* first function on a vCPU's stack; when it returns, guest_return does */
     void (*switch_out)(struct vcpu *v); /* save segment registers, debug registers ... */
     void (*switch_in)(struct vcpu *v);  /* CR3, GDT, LDT, segment bases, TSS stack */
     /* Called on the way out with interrupts off: make the guest take its pending upcall. */
     void (*deliver)(struct vcpu *v);
     /* Would an upcall be taken now (unmasked)? */
     bool (*upcall_enabled)(const struct vcpu *v);
+    struct page *(*get_page)(struct domain *d, gfn_t g); /* domain_get_page() */
+    void (*send_nmi)(struct vcpu *v);                    /* kicks it, too */
+    /* Translated guests only: frames at guest frame numbers of their own. */
+    int (*map)(struct domain *d, gfn_t g, struct page *page, unsigned order);
+    bool (*unmap)(struct domain *d, gfn_t g, const struct page *page); /* false: not there */
+    uint64_t (*max_gfn)(const struct domain *d);
+    long (*memory_op)(uint64_t cmd, guest_ptr_t arg); /* add to and remove from the physmap */
 };
-extern const struct guest_ops *pv_ops_table; /* set by pv_init(); used when !is_hvm */
+extern const struct guest_ops *pv_ops_table;  /* set by pv_init(); used when !is_hvm */
+extern const struct guest_ops *hvm_ops_table; /* set by hvm_init() */
 
 #endif

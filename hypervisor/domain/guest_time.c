@@ -67,7 +67,8 @@ static int time_write_area(struct vcpu *v)
 int guest_areas_write(struct vcpu *v, unsigned which)
 {
     int rc = 0;
-    bool user = !v->pv->kernel_mode; /* the kernel's addresses are not in user mode's tables */
+    /* The kernel's addresses are not in user mode's tables. */
+    bool user = !v->domain->is_hvm && !v->pv->kernel_mode;
     if (user)
         pv_switch_mode(v, true);
     if ((which & AREA_RUNSTATE) && !guest_is_null(v->runstate_guest))

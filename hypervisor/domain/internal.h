@@ -6,7 +6,7 @@
 
 static inline const struct guest_ops *ops_of(const struct domain *d)
 {
-    return pv_ops_table; /* the only kind so far: d->is_hvm is never true */
+    return unlikely(d->is_hvm) ? hvm_ops_table : pv_ops_table;
 }
 
 static inline struct vcpu *vcpu_by_id(const struct domain *d, uint64_t id)

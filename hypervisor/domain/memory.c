@@ -7,7 +7,7 @@
  */
 #include "boot/bootinfo.h"
 #include "hypercall/permission.h"
-#include "domain/domain.h"
+#include "domain/internal.h"
 #include "grant/grant.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"
@@ -53,10 +53,25 @@ static int batch_decode(const struct xen_memory_reservation *r, uint64_t op, str
     b->want_result = r->extent_start.p != NULL;
     if (b->width && b->width <= PAGE_SHIFT)
         return -XEN_EINVAL;
+    if (d->is_hvm) { /* it names its frames, and knows no others */
+        if (op == XENMEM_increase_reservation)
+            return -XEN_EOPNOTSUPP;
+        b->want_result = false;
+    }
     if (!domain_get(d))
         return -XEN_ESRCH;
     b->d = d;
     return 0;
+}
+
+/* Out of its owner's reservation, once: free as soon as nothing maps it any more. */
+static bool take_back(struct page *page)
+{
+    if (!page_drop_allocation(page))
+        return false;
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+    page_put(page); /* the allocation's */
+    return true;
 }
 
 /* 2^order fresh zeroed frames for @d; NULL when there are none or @d may not have more. */
@@ -72,14 +87,17 @@ static struct page *give_extent(const struct batch *b)
     return page;
 }
 
-/* Out of its owner's reservation, once: free as soon as nothing maps it any more. */
-static bool take_back(struct page *page)
+/* A translated guest finds them at @guest_frame. What cannot be mapped is taken back. */
+static bool show_extent(const struct batch *b, struct page *page, xen_pfn_t guest_frame)
 {
-    if (!page_drop_allocation(page))
-        return false;
-    m2p_set(page_to_mfn(page), M2P_INVALID);
-    page_put(page); /* the allocation's */
-    return true;
+    const struct guest_ops *ops = ops_of(b->d);
+    if (!b->d->is_hvm || !ops->map(b->d, gfn(guest_frame), page, b->order))
+        return true;
+    for (uint64_t j = 0; j < 1UL << b->order; j++) {
+        (void)ops->unmap(b->d, gfn(guest_frame + j), page + j);
+        take_back(page + j);
+    }
+    return false;
 }
 
 /*
@@ -101,6 +119,8 @@ static uint64_t give(const struct batch *b, bool named)
         uint64_t first = page_to_mfn(page).n;
         for (uint64_t j = 0; j < frames; j++)
             m2p_set(mfn(first + j), named ? guest_frame + j : M2P_INVALID);
+        if (!show_extent(b, page, guest_frame))
+            return i;
         if (b->want_result) {
             xen_pfn_t answer = first;
             if (copy_element_to_guest(b->extents, i, &answer)) {
@@ -120,6 +140,8 @@ static bool take_frame(struct domain *d, gfn_t g)
     struct page *page = domain_get_page(d, g);
     if (!page)
         return false;
+    if (d->is_hvm)
+        (void)ops_of(d)->unmap(d, g, page);
     bool taken = take_back(page);
     page_put(page); /* ours */
     return taken;
@@ -484,9 +506,12 @@ static long reservation_query(uint64_t op, guest_ptr_t arg)
         return READ_ONCE(d->tot_pages);
     case XENMEM_maximum_reservation:
         return READ_ONCE(d->max_pages);
-    default: /* XENMEM_maximum_gpfn: PV guests keep that themselves */
-        return d->shared->arch.max_pfn ? d->shared->arch.max_pfn - 1 : 0;
+    case XENMEM_maximum_gpfn:
+        if (d->is_hvm)
+            return ops_of(d)->max_gfn(d);
+        break;
     }
+    return d->shared->arch.max_pfn ? d->shared->arch.max_pfn - 1 : 0; /* as a PV guest says */
 }
 
 static long machphys_mapping(guest_ptr_t arg)
@@ -513,7 +538,11 @@ long hc_memory_op(uint64_t cmd, uint64_t arg)
     case XENMEM_populate_physmap:
         return change_reservation(cmd, p);
     case XENMEM_exchange:
-        return memory_exchange(p);
+        return current_domain()->is_hvm ? -XEN_EOPNOTSUPP : memory_exchange(p);
+    case XENMEM_add_to_physmap:
+    case XENMEM_add_to_physmap_batch:
+    case XENMEM_remove_from_physmap:
+        return hvm_ops_table ? hvm_ops_table->memory_op(cmd, p) : -XEN_ENOSYS;
     case XENMEM_maximum_ram_page:
         return max_mfn - 1;
     case XENMEM_current_reservation:

@@ -115,7 +115,7 @@ int vcpu_create(struct domain *d, unsigned id, unsigned cpu)
     if (!v)
         return -XEN_ENOMEM;
     v->sched.group = &d->sched_group;
-    sched_stack_init(&v->sched, v->stack, vcpu_leave);
+    sched_stack_init(&v->sched, v->stack, ops_of(d)->run);
     vcpu_timers_init(v);
     v->info = vcpu_info_default(v);
 
@@ -173,7 +173,7 @@ static void info_move(struct vcpu *v, struct vcpu_info *to)
 {
     struct vcpu_info *from = v->info;
     if (vcpu_info_is_dummy(from))
-        to->evtchn_upcall_mask = 1;
+        to->evtchn_upcall_mask = !v->domain->is_hvm;
     else
         *to = *from;
     WRITE_ONCE(to->evtchn_pending_sel, ~0UL);

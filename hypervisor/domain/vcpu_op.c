@@ -12,6 +12,8 @@
  */
 static int initialise(struct vcpu *v, guest_ptr_t arg)
 {
+    if (v->domain->is_hvm) /* they have INIT and SIPI */
+        return -XEN_EOPNOTSUPP;
     struct vcpu_guest_context *c = zalloc(sizeof(*c));
     if (!c)
         return -XEN_ENOMEM;
@@ -104,11 +106,7 @@ static long set_singleshot(struct vcpu *v, guest_ptr_t arg)
 
 void vcpu_send_nmi(struct vcpu *v)
 {
-    WRITE_ONCE(v->pv->nmi_pending, true);
-    vcpu_add_work(v, VCPU_WORK_DELIVER);
-    sched_unblock(&v->sched, SCHED_BLOCKED | SCHED_POLLING);
-    if (v != current_vcpu())
-        sched_poke(&v->sched);
+    ops_of(v->domain)->send_nmi(v);
 }
 
 /* Only means something for a vCPU of domain 0 that stays on one CPU. */

@@ -14,12 +14,15 @@
 
 #define HC_CASE(nr, name, nargs, flags)                                                            \
     case nr:                                                                                       \
+        if (!((flags) & (hvm ? HC_HVM : HC_PV)))                                                   \
+            return -XEN_ENOSYS;                                                                    \
         if (((flags)&HC_DOM0) && !current_domain()->privileged)                                    \
             return -XEN_EPERM;                                                                     \
         return CALL_##nargs(hc_##name);
 
 long hypercall_dispatch(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
+    const bool hvm = current_domain()->is_hvm;
     count(TRACE_hypercalls);
     switch (nr) {
         HYPERCALLS(HC_CASE)

@@ -37,6 +37,14 @@ int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
 int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);
 int __must_check clear_guest(guest_ptr_t dst, size_t n);
 
+/* Callers that are hardware-virtualized: their memory is not in our address space. Set by hvm/. */
+struct guest_access_ops {
+    int (*from_guest)(void *dst, uint64_t src, size_t n);
+    int (*to_guest)(uint64_t dst, const void *src, size_t n);
+    int (*clear)(uint64_t dst, size_t n);
+};
+extern const struct guest_access_ops *guest_access_hvm;
+
 /* Arrays: element @i of size sizeof(*dst). */
 #define copy_element_from_guest(dst, base, i)                                                      \
     copy_from_guest(dst, guest_offset(base, (uint64_t)(i) * sizeof(*(dst))), sizeof(*(dst)))

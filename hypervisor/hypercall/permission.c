@@ -52,6 +52,7 @@ static const struct {
     {__HYPERVISOR_domctl, ANY_OP, RULE_PRIVILEGED},
     {__HYPERVISOR_sysctl, ANY_OP, RULE_PRIVILEGED},
     {__HYPERVISOR_platform_op, ANY_OP, RULE_PRIVILEGED},
+    {__HYPERVISOR_hvm_op, ANY_OP, RULE_ANYONE},
     {__HYPERVISOR_physdev_op, ANY_OP, RULE_ANYONE},
 };
 

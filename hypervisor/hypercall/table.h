@@ -22,7 +22,7 @@
     X(3, stack_switch, 2, HC_PV)                                                                   \
     X(4, set_callbacks, 3, HC_PV)                                                                  \
     X(5, fpu_taskswitch, 1, HC_PV)                                                                 \
-    X(7, platform_op, 1, HC_PV | HC_DOM0)                                                          \
+    X(7, platform_op, 1, HC_PV | HC_HVM | HC_DOM0)                                                 \
     X(8, set_debugreg, 2, HC_PV)                                                                   \
     X(9, get_debugreg, 1, HC_PV)                                                                   \
     X(10, update_descriptor, 2, HC_PV)                                                             \
@@ -44,8 +44,8 @@
     X(32, event_channel_op, 2, HC_PV | HC_HVM)                                                     \
     X(33, physdev_op, 2, HC_PV | HC_HVM)                                                           \
     X(34, hvm_op, 2, HC_PV | HC_HVM)                                                               \
-    X(35, sysctl, 1, HC_PV | HC_DOM0)                                                              \
-    X(36, domctl, 1, HC_PV | HC_DOM0)
+    X(35, sysctl, 1, HC_PV | HC_HVM | HC_DOM0)                                                     \
+    X(36, domctl, 1, HC_PV | HC_HVM | HC_DOM0)
 
 #define HC_ARGS_0                            void
 #define HC_ARGS_1                            uint64_t

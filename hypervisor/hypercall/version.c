@@ -28,6 +28,12 @@ static long get_features(guest_ptr_t arg)
     if (info.submap_idx == 0) {
         info.submap = 1u << XENFEAT_mmu_pt_update_preserve_ad | 1u << XENFEAT_highmem_assist |
                       1u << XENFEAT_gnttab_map_avail_bits;
+        if (d->is_hvm)
+            info.submap = 1u << XENFEAT_writable_page_tables |
+                          1u << XENFEAT_writable_descriptor_tables |
+                          1u << XENFEAT_auto_translated_physmap |
+                          1u << XENFEAT_supervisor_mode_kernel | 1u << XENFEAT_highmem_assist |
+                          1u << XENFEAT_hvm_callback_vector | 1u << XENFEAT_hvm_safe_pvclock;
         if (d->vm_assist & (1u << VMASST_TYPE_pae_extended_cr3))
             info.submap |= 1u << XENFEAT_pae_pgdir_above_4gb;
         if (d->privileged)

@@ -14,6 +14,7 @@ enum lock_rank {
     RANK_GRANT,       /* grant: one grant table */
     RANK_EVENT,       /* event: one domain's port table */
     RANK_EVENT_QUEUE, /* event: one FIFO queue */
+    RANK_P2M,         /* hvm: one domain's nested page tables being changed */
     RANK_PIRQ,        /* event: one domain's physical interrupts */
     RANK_PAGE_LIST,   /* mm: one domain's list of pages and its totals */
     RANK_IRQ,         /* irq: one interrupt line */

@@ -85,6 +85,12 @@ static void leave(void)
         atomic_bit_clear(before->dirty_cpus.bits, c->id);
 }
 
+void pv_unload_cr3(void)
+{
+    if (!mfn_equal(this_cpu()->loaded_cr3, host_l4_mfn))
+        leave();
+}
+
 static void leave_l4(void *arg)
 {
     if (mfn_equal(this_cpu()->loaded_cr3, *(const mfn_t *)arg))

@@ -127,7 +127,7 @@ static void pv_switch_in(struct vcpu *v)
     pv_segregs_load(v);
     fpu_restore(v->fpu, v->xcr0);
     pv_cr_load(v);
-    pv_tsc_aux_load(v);
+    cpu_set_tsc_aux(v->pv->tsc_aux);
     pv_debugregs_load(v);
     cpu_set_entry_stack(v->stack);
 }
@@ -145,16 +145,27 @@ static bool pv_upcall_enabled(const struct vcpu *v)
     return !READ_ONCE(v->info->evtchn_upcall_mask);
 }
 
+static void pv_send_nmi(struct vcpu *v)
+{
+    WRITE_ONCE(v->pv->nmi_pending, true);
+    vcpu_add_work(v, VCPU_WORK_DELIVER);
+    sched_unblock(&v->sched, SCHED_BLOCKED | SCHED_POLLING);
+    if (v != current_vcpu())
+        sched_poke(&v->sched);
+}
+
 static const struct guest_ops pv_guest_ops = {
     .domain_init = pv_domain_init,
     .domain_fini = pv_domain_fini,
     .domain_relinquish = pv_domain_relinquish,
     .vcpu_init = pv_vcpu_init,
     .vcpu_fini = pv_vcpu_fini,
+    .run = vcpu_leave,
     .switch_out = pv_switch_out,
     .switch_in = pv_switch_in,
     .deliver = pv_deliver_upcall,
     .upcall_enabled = pv_upcall_enabled,
+    .send_nmi = pv_send_nmi,
 };
 
 void pv_init(void)

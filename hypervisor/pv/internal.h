@@ -68,7 +68,6 @@ bool pv_emulate_privileged(struct cpu_user_regs *regs);
 /* 0, or the guest's #GP. v is the current vCPU in kernel mode. */
 int __must_check pv_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
 int __must_check pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
-void pv_tsc_aux_load(const struct vcpu *v);
 
 /* --- segment.c --- */
 void pv_segment_init(void);

@@ -30,18 +30,6 @@
 
 #define EFER_GUEST       (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 
-/* Which TSC_AUX each CPU has: it changes seldom, so most switches need not write it. */
-static uint32_t loaded_tsc_aux[MAX_CPUS];
-
-void pv_tsc_aux_load(const struct vcpu *v)
-{
-    uint32_t *loaded = &loaded_tsc_aux[this_cpu()->id];
-    if (!cpu_features.rdtscp || *loaded == v->pv->tsc_aux)
-        return;
-    *loaded = v->pv->tsc_aux;
-    wrmsr(MSR_TSC_AUX, v->pv->tsc_aux);
-}
-
 static int read_machine(const struct vcpu *v, uint32_t msr, uint64_t *value)
 {
     if (!v->domain->privileged)
@@ -151,7 +139,7 @@ int pv_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
         if (!cpu_features.rdtscp || value >> 32)
             return -XEN_EPERM;
         v->pv->tsc_aux = value;
-        pv_tsc_aux_load(v);
+        cpu_set_tsc_aux(value);
         return 0;
     case MSR_HYPERCALL_PAGE:
         return write_hypercall_page(v, value);

@@ -99,6 +99,7 @@ void pv_switch_mode(struct vcpu *v, bool to_kernel); /* swaps CR3 and GS base */
  * nothing when it is loaded already. Notes @v's domain in dirty_cpus.
  */
 uint64_t pv_load_cr3(struct vcpu *v);
+void pv_unload_cr3(void); /* this CPU holds no PV guest's address space from now on */
 
 /* Sets page_type_ops and grant_pv_ops, registers the debug key; called by pv_init(). */
 void pv_pagetable_init(void);

@@ -24,7 +24,8 @@
     X(grant_unmaps) \
     X(grant_copies) \
     X(mmu_updates) \
-    X(syscalls_bounced)
+    X(syscalls_bounced) \
+    X(hvm_exits)
 /* clang-format on */
 
 enum trace_counter {

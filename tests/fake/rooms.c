@@ -256,6 +256,12 @@ static void kind_deliver(struct vcpu *v)
         v->info->evtchn_upcall_mask = 1;
 }
 
+static void kind_send_nmi(struct vcpu *v)
+{
+    v->pv->nmi_pending = true;
+    vcpu_add_work(v, VCPU_WORK_DELIVER);
+}
+
 static const struct guest_ops kind = {
     .domain_init = kind_domain_init,
     .domain_fini = kind_domain_fini,
@@ -265,6 +271,7 @@ static const struct guest_ops kind = {
     .switch_out = kind_switch,
     .switch_in = kind_switch,
     .deliver = kind_deliver,
+    .send_nmi = kind_send_nmi,
 };
 
 __attribute__((constructor)) static void set_kind(void)

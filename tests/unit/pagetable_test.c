@@ -4,7 +4,7 @@
  * in themselves, shared tables and foreign frames all come about by chance; the usual refusals have
  * tests of their own.
  */
-/* SOURCES: pv/pagetable.c pv/mmu_update.c pv/relinquish.c pv/grant_map.c */
+/* SOURCES: pv/pagetable.c pv/mmu_update.c pv/relinquish.c domain/pages.c pv/grant_map.c */
 /* SOURCES: hypercall/permission.c mm/page.c mm/page_type.c */
 /* SOURCES: lib/bitmap.c lib/range.c lib/spinlock.c */
 /* SOURCES: fake/alloc.c fake/cpu.c fake/domain.c fake/guest.c */

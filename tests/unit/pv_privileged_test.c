@@ -45,6 +45,9 @@ void pv_inject_page_fault(struct vcpu *vcpu, uint32_t error_code, uint64_t cr2)
     pv_inject(vcpu, X86_PF, error_code);
     seen.cr2 = cr2;
 }
+void cpu_set_tsc_aux(uint32_t value)
+{
+}
 void pv_switch_mode(struct vcpu *vcpu, bool to_kernel)
 {
     vcpu->pv->kernel_mode = to_kernel;

@@ -98,21 +98,6 @@ bool try_call(void (*fn)(void *), void *arg)
     return cpu->trap.count == 0;
 }
 
-bool try_read(const volatile void *p, uint64_t *value)
-{
-    uint64_t v = 0;
-
-    TRY("movq (%1), %0", : "+r"(v) : "r"(p) : "memory");
-    *value = v;
-    return !trapped();
-}
-
-bool try_write(volatile void *p, uint64_t value)
-{
-    TRY("movq %1, (%0)", ::"r"(p), "r"(value) : "memory");
-    return !trapped();
-}
-
 static void register_callback(unsigned type, void *entry)
 {
     struct callback_register cb = {.type = (uint16_t)type, .address = (unsigned long)entry};

@@ -1,0 +1,161 @@
+/*
+ * Hardware-virtualized guests: HVM and PVH. The guest runs on nested page tables (p2m.c) until the
+ * CPU stops it; each vCPU's own stack runs hvm_run(): leave the hypervisor's business, enter, see
+ * why it came back (exit.c). Interrupts stay off in between, but for the window in which an
+ * external interrupt that stopped the guest is taken.
+ *
+ * Locks: p2m.lock (RANK_P2M). Fields: letters of domain/domain.h.
+ */
+#ifndef HVM_HVM_H
+#define HVM_HVM_H
+
+#include "domain/domain.h"
+#include "hvm/dev/lapic.h"
+#include "hvm/ops.h"
+
+#include <xen/hvm/params.h>
+
+struct p2m {
+    struct spinlock lock; /* RANK_P2M: changes; looking up takes none */
+    mfn_t root;           /* [I] */
+    uint64_t max_gfn;     /* [a] highest that ever was mapped */
+    uint64_t tables;      /* [p2m lock] pages of page tables */
+};
+
+struct hvm_domain {
+    struct p2m p2m;
+    void *backend;
+    uint64_t params[HVM_NR_PARAMS]; /* [d] */
+    uint8_t callback_vector;        /* [a] of HVM_PARAM_CALLBACK_IRQ; 0 = none */
+    uint32_t paging_mb;             /* [d] memory promised for page tables, as the tools set it */
+};
+
+/* Bits of hvm_vcpu.signals. */
+#define HVM_SIGNAL_INIT (1u << 0)
+#define HVM_SIGNAL_SIPI (1u << 1)
+#define HVM_SIGNAL_NMI  (1u << 2)
+
+struct hvm_vcpu {
+    struct vcpu *vcpu; /* [I] */
+    void *backend;
+    struct hvm_exit exit;   /* [P] */
+    struct hvm_event event; /* [P] goes in at the next entry */
+    uint32_t signals;       /* [a] HVM_SIGNAL_*: what others did to it, seen at its next entry */
+    uint8_t sipi_vector;    /* [a] */
+    bool wait_sipi;         /* [a] after INIT, or never started */
+    bool nmi_masked;        /* [P] until the guest's IRET */
+    uint8_t upcall_vector;  /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
+    uint32_t tsc_aux;       /* [P] */
+    uint64_t dr[4];         /* [P] while not loaded */
+    struct lapic lapic;
+    struct timer lapic_timer;
+};
+
+/* --- start of day --- */
+void hvm_init(void);     /* finds the backend, registers guest_ops; the boot CPU too */
+void hvm_init_cpu(void); /* each further CPU */
+bool hvm_available(void);
+
+/* --- p2m.c --- */
+int __must_check p2m_init(struct domain *d);
+void p2m_fini(struct domain *d);
+/*
+ * gfns from @g on are the 2^order frames from @page on, which @d owns: takes a reference and a
+ * WRITABLE use of each. What was there before goes. -XEN_ENOMEM, -XEN_EINVAL; on failure some may
+ * be mapped, which the caller removes or leaves to the domain's death.
+ */
+int __must_check p2m_add(struct domain *d, gfn_t g, struct page *page, unsigned order);
+/* The same for device memory: no references. */
+int __must_check p2m_add_device(struct domain *d, gfn_t g, mfn_t m);
+/* False: nothing was there. The TLBs are flushed when it returns. */
+bool p2m_remove(struct domain *d, gfn_t g);
+/* As p2m_remove() when @g is @page; and without flush: the caller does that by p2m_flush(). */
+bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page);
+void p2m_flush(struct domain *d);
+/* The RAM at @g, a reference taken; NULL. Whoever owns it. */
+struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
+bool p2m_is_mapped(const struct domain *d, gfn_t g);
+int __must_check p2m_relinquish(struct domain *d); /* 0, -XEN_EAGAIN; may preempt_point() */
+
+/* --- walk.c --- */
+/*
+ * Guest-physical address of linear @addr for @access (HVM_*), as v's CPU would find it; the tables'
+ * A and D bits are set. False: *error has the page fault's error code.
+ */
+bool __must_check hvm_walk(struct vcpu *v, uint64_t addr, unsigned access, uint64_t *gpa,
+                           uint32_t *error);
+
+/* --- memory.c --- */
+int __must_check hvm_copy_from_gpa(struct domain *d, void *dst, uint64_t gpa, size_t n);
+int __must_check hvm_copy_to_gpa(struct domain *d, uint64_t gpa, const void *src, size_t n);
+/* Linear addresses of the current vCPU. -XEN_EFAULT: *fault_addr and *error say where and how. */
+struct hvm_fault {
+    uint64_t addr;
+    uint32_t error;
+};
+int __must_check hvm_copy_linear(struct vcpu *v, uint64_t addr, void *buf, size_t n,
+                                 unsigned access, struct hvm_fault *fault);
+void hvm_memory_init(void);
+
+/* --- insn.c --- */
+/* Length of the instruction at rip if it has this opcode (behind 0x0f if @two_byte); 0 = it has
+ * not. */
+unsigned hvm_insn_length(struct vcpu *v, bool two_byte, uint8_t opcode);
+
+/* --- vcpu.c --- */
+int __must_check hvm_vcpu_init(struct vcpu *v);
+void hvm_vcpu_fini(struct vcpu *v);
+void hvm_switch_out(struct vcpu *v);
+void hvm_switch_in(struct vcpu *v);
+void hvm_run(void);                  /* first function on a vCPU's stack */
+void hvm_vcpu_reset(struct vcpu *v); /* registers as after RESET or INIT: real mode */
+/* Protected mode without paging, as a PVH kernel is entered; v has never run. */
+void hvm_vcpu_start_pvh(struct vcpu *v, uint32_t entry, uint32_t start_info);
+bool hvm_long_mode(const struct vcpu *v); /* 64-bit code runs */
+void hvm_signal(struct vcpu *v, uint32_t signal);
+void hvm_kick(struct vcpu *v); /* has something new to take */
+void hvm_halt(struct vcpu *v); /* HLT */
+
+/* --- inject.c --- */
+void hvm_inject(struct vcpu *v, unsigned vector, bool has_error, uint32_t error);
+void hvm_inject_gp(struct vcpu *v);
+void hvm_inject_ud(struct vcpu *v);
+void hvm_inject_page_fault(struct vcpu *v, uint64_t addr, uint32_t error);
+void hvm_enter(struct vcpu *v);       /* with what is pending */
+bool hvm_wakes(const struct vcpu *v); /* something would end a HLT */
+void hvm_deliver(struct vcpu *v);     /* events are pending */
+
+/* --- exit.c --- */
+void hvm_exit(struct vcpu *v);
+void hvm_skip(struct vcpu *v, unsigned length); /* an instruction was executed for the guest */
+
+/* --- msr.c: 0, or the guest's #GP --- */
+int __must_check hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
+int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
+
+/* --- mmio.c: instructions executed for the guest --- */
+void hvm_mmio(struct vcpu *v);      /* an access to what is no RAM */
+bool hvm_write_tpr(struct vcpu *v); /* MOV to CR8; false: it is not */
+
+/* --- apic.c --- */
+void hvm_apic_init(struct vcpu *v);
+static inline bool hvm_apic_page(const struct vcpu *v, uint64_t gpa)
+{
+    const uint64_t mode = LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC;
+    return gpa >> PAGE_SHIFT == LAPIC_PAGE >> PAGE_SHIFT &&
+           (v->hvm->lapic.base & mode) == LAPIC_BASE_ENABLE;
+}
+
+/* --- hypercall.c --- */
+void hvm_hypercall(struct vcpu *v);
+void hvm_write_hypercall_page(void *page);
+
+/* --- physmap.c --- */
+/* XENMEM_add_to_physmap, its batch, remove_from_physmap: by domain/memory.c. */
+long hvm_memory_op(uint64_t cmd, guest_ptr_t arg);
+
+/* --- param.c --- */
+int __must_check hvm_param_get(struct domain *d, uint32_t index, uint64_t *value);
+int __must_check hvm_param_set(struct domain *d, uint32_t index, uint64_t value, bool by_tools);
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * MSRs of hardware-virtualized guests (APM vol. 2 appendix A). Those that the CPU keeps for the
+ * guest never come here. What is not in this list does not exist: #GP.
+ */
+#include "hvm/hvm.h"
+
+#define MSR_TSC            0x10
+#define MSR_MICROCODE      0x8b
+#define MSR_MTRR_CAP       0xfe
+#define MSR_MCG_CAP        0x179
+#define MSR_MCG_STATUS     0x17a
+#define MSR_MISC_ENABLE    0x1a0
+#define MSR_MTRR_DEFAULT   0x2ff
+#define MSR_TSC_DEADLINE   0x6e0
+#define MSR_X2APIC_FIRST   0x800
+#define MSR_X2APIC_LAST    0x8ff
+#define MSR_HYPERCALL_PAGE 0x40000000
+#define MSR_SYSCFG         0xc0010010
+#define MSR_HWCR           0xc0010015
+#define MSR_PATCH_LOADER   0xc0010020
+
+#define EFER_GUEST         (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+
+int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
+{
+    *value = 0;
+    switch (msr) {
+    case MSR_EFER:
+        *value = hvm_ops->get_reg(v, HVM_EFER);
+        return 0;
+    case MSR_PAT:
+        *value = hvm_ops->get_reg(v, HVM_PAT);
+        return 0;
+    case MSR_TSC:
+        *value = rdtsc();
+        return 0;
+    case MSR_TSC_AUX:
+        *value = v->hvm->tsc_aux;
+        return cpu_features.rdtscp ? 0 : -XEN_EPERM;
+    case MSR_APIC_BASE:
+    case MSR_TSC_DEADLINE:
+    case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+        return lapic_msr_read(&v->hvm->lapic, msr, value);
+    case MSR_MICROCODE:
+    case MSR_MTRR_CAP: /* no ranges of its own: memory types are PAT's */
+    case MSR_MCG_CAP:
+    case MSR_MCG_STATUS:
+    case MSR_SYSCFG:
+    case MSR_HWCR:
+        return 0;
+    case MSR_MTRR_DEFAULT:
+        *value = 6; /* disabled; write-back */
+        return 0;
+    default:
+        return -XEN_EPERM;
+    }
+}
+
+/* LMA is the CPU's; LME does not change under paging (APM vol. 2 section 3.1.7). */
+static int write_efer(struct vcpu *v, uint64_t value)
+{
+    uint64_t now = hvm_ops->get_reg(v, HVM_EFER);
+    if (value & ~EFER_GUEST)
+        return -XEN_EPERM;
+    if (((value ^ now) & EFER_LME) && (hvm_ops->get_reg(v, HVM_CR0) & CR0_PG))
+        return -XEN_EPERM;
+    if ((value & EFER_NXE) && !cpu_features.nx)
+        return -XEN_EPERM;
+    hvm_ops->set_reg(v, HVM_EFER, (value & ~EFER_LMA) | (now & EFER_LMA));
+    return 0;
+}
+
+static int write_pat(struct vcpu *v, uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        uint8_t type = value >> 8 * i;
+        if (type > 7 || type == 2 || type == 3)
+            return -XEN_EPERM;
+    }
+    hvm_ops->set_reg(v, HVM_PAT, value);
+    return 0;
+}
+
+static int write_hypercall_page(struct vcpu *v, uint64_t value)
+{
+    bool writable;
+    if (value % PAGE_SIZE) /* there is one such page, number 0 */
+        return -XEN_EPERM;
+    struct page *page = p2m_get_page(v->domain, gfn(value >> PAGE_SHIFT), &writable);
+    if (!page)
+        return -XEN_EPERM;
+    if (writable)
+        hvm_write_hypercall_page(page_to_virt(page));
+    page_put(page);
+    return writable ? 0 : -XEN_EPERM;
+}
+
+int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
+{
+    switch (msr) {
+    case MSR_EFER:
+        return write_efer(v, value);
+    case MSR_PAT:
+        return write_pat(v, value);
+    case MSR_TSC_AUX:
+        if (!cpu_features.rdtscp || value >> 32)
+            return -XEN_EPERM;
+        v->hvm->tsc_aux = value;
+        cpu_set_tsc_aux(value);
+        return 0;
+    case MSR_APIC_BASE:
+    case MSR_TSC_DEADLINE:
+    case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
+        return lapic_msr_write(&v->hvm->lapic, msr, value);
+    case MSR_HYPERCALL_PAGE:
+        return write_hypercall_page(v, value);
+    case MSR_MICROCODE: /* cleared before it is read */
+    case MSR_MCG_STATUS:
+        return value ? -XEN_EPERM : 0;
+    default:
+        return -XEN_EPERM;
+    }
+}

@@ -1,0 +1,170 @@
+/*
+ * What is where in a guest's physical memory, as memory_op changes it (xen/memory.h): frames given
+ * and taken back by domain/memory.c, and pages of ours, of the guest itself or of another domain
+ * put at a frame number of the caller's choice.
+ *
+ * What was at that number before is taken out, and freed when it was ordinary memory of the guest.
+ */
+#include "grant/grant.h"
+#include "hvm/hvm.h"
+#include "hypercall/permission.h"
+
+#include <xen/memory.h>
+
+/* The page that was at @g goes; allocated memory with it. */
+static void vacate(struct domain *d, gfn_t g)
+{
+    bool writable;
+    struct page *page = p2m_get_page(d, g, &writable);
+    if (!page)
+        return;
+    if (p2m_remove_page(d, g, page) && READ_ONCE(page->owner) == d && page_drop_allocation(page)) {
+        m2p_set(page_to_mfn(page), M2P_INVALID);
+        page_put(page);
+    }
+    page_put(page);
+    p2m_flush(d);
+}
+
+/* @page: a reference is held. */
+static int place(struct domain *d, gfn_t g, struct page *page)
+{
+    vacate(d, g);
+    return p2m_add(d, g, page, 0);
+}
+
+static int place_frame(struct domain *d, gfn_t g, mfn_t m)
+{
+    struct page *page = mfn_to_page(m);
+    if (!page_get(page, d))
+        return -XEN_EINVAL;
+    int rc = place(d, g, page);
+    page_put(page);
+    return rc;
+}
+
+static int move(struct domain *d, gfn_t from, gfn_t to)
+{
+    bool writable;
+    if (from.n == to.n)
+        return 0;
+    struct page *page = p2m_get_page(d, from, &writable);
+    if (!page)
+        return -XEN_EINVAL;
+    int rc = READ_ONCE(page->owner) == d ? place(d, to, page) : -XEN_EPERM;
+    if (!rc && p2m_remove_page(d, from, page))
+        p2m_flush(d);
+    if (!rc && !(READ_ONCE(page->refs) & PAGE_REF_STATIC))
+        m2p_set(page_to_mfn(page), to.n);
+    page_put(page);
+    return rc;
+}
+
+/* The first unknown space is the caller's mistake; others' memory has its own rules. */
+static int add(struct domain *d, unsigned space, uint64_t index, gfn_t g)
+{
+    mfn_t m;
+    int rc;
+    switch (space) {
+    case XENMAPSPACE_shared_info:
+        return index ? -XEN_EINVAL : place_frame(d, g, d->shared_frame);
+    case XENMAPSPACE_grant_table:
+        if (index & XENMAPIDX_grant_table_status)
+            return -XEN_EOPNOTSUPP; /* version 2 */
+        rc = grant_table_frame(d, index, &m);
+        return rc ? rc : place_frame(d, g, m);
+    case XENMAPSPACE_gmfn:
+        return move(d, gfn(index), g);
+    default:
+        return -XEN_EOPNOTSUPP;
+    }
+}
+
+static int find(domid_t id, unsigned op, struct domain **out)
+{
+    struct domain *d = domain_find_or_self(id);
+    if (!d)
+        return -XEN_ESRCH;
+    int rc = permission_check(current_domain(), __HYPERVISOR_memory_op, op, d);
+    if (rc)
+        return rc;
+    if (!d->is_hvm)
+        return -XEN_EINVAL;
+    if (!domain_get(d))
+        return -XEN_ESRCH;
+    *out = d;
+    return 0;
+}
+
+static long add_one(guest_ptr_t arg)
+{
+    struct xen_add_to_physmap a;
+    struct domain *d;
+    int rc = copy_from_guest(&a, arg, sizeof(a));
+    if (!rc)
+        rc = find(a.domid, XENMEM_add_to_physmap, &d);
+    if (rc)
+        return rc;
+    if (a.space == XENMAPSPACE_gmfn_range) {
+        for (unsigned i = 0; !rc && i < a.size; i++) {
+            rc = move(d, gfn(a.idx + i), gfn(a.gpfn + i));
+            preempt_point();
+        }
+    } else {
+        rc = add(d, a.space, a.idx, gfn(a.gpfn));
+    }
+    domain_put(d);
+    return rc;
+}
+
+static long add_batch(guest_ptr_t arg)
+{
+    struct xen_add_to_physmap_batch b;
+    struct domain *d;
+    int rc = copy_from_guest(&b, arg, sizeof(b));
+    if (!rc)
+        rc = find(b.domid, XENMEM_add_to_physmap_batch, &d);
+    if (rc)
+        return rc;
+    for (unsigned i = 0; !rc && i < b.size; i++) {
+        xen_ulong_t index;
+        xen_pfn_t g;
+        rc = copy_element_from_guest(&index, guest_handle(b.idxs), i);
+        if (!rc)
+            rc = copy_element_from_guest(&g, guest_handle(b.gpfns), i);
+        if (rc)
+            break;
+        int result = add(d, b.space, index, gfn(g));
+        rc = copy_element_to_guest(guest_handle(b.errs), i, &result);
+        preempt_point();
+    }
+    domain_put(d);
+    return rc;
+}
+
+static long remove_one(guest_ptr_t arg)
+{
+    struct xen_remove_from_physmap r;
+    struct domain *d;
+    int rc = copy_from_guest(&r, arg, sizeof(r));
+    if (!rc)
+        rc = find(r.domid, XENMEM_remove_from_physmap, &d);
+    if (rc)
+        return rc;
+    rc = p2m_is_mapped(d, gfn(r.gpfn)) ? 0 : -XEN_ENOENT;
+    vacate(d, gfn(r.gpfn));
+    domain_put(d);
+    return rc;
+}
+
+long hvm_memory_op(uint64_t cmd, guest_ptr_t arg)
+{
+    switch (cmd) {
+    case XENMEM_add_to_physmap:
+        return add_one(arg);
+    case XENMEM_add_to_physmap_batch:
+        return add_batch(arg);
+    default:
+        return remove_one(arg);
+    }
+}

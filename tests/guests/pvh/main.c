@@ -1,0 +1,168 @@
+/*
+ * A PVH guest's first steps: what it is told at the start, CPUID, the hypercall page, hypercalls
+ * and their bad input, events by the callback vector, halting and being woken.
+ *
+ * ARGS: dom0=pvh
+ */
+#include "hvm.h"
+#include <xen/arch-x86/cpuid.h>
+
+const char test_name[] = "pvh";
+
+static void start_of_day(void)
+{
+    struct hvm_memmap_table_entry *map = (void *)hvm_info->memmap_paddr;
+    bool image_in_ram = false;
+
+    section("start info");
+    CHECK_EQ(hvm_info->magic, XEN_HVM_START_MAGIC_VALUE);
+    CHECK_EQ(hvm_info->version, 1);
+    CHECK(hvm_info->flags & SIF_INITDOMAIN);
+    CHECK(has_argument("probe"));
+    for (unsigned i = 0; i < hvm_info->memmap_entries; i++)
+        image_in_ram |= map[i].type == XEN_HVM_MEMMAP_TYPE_RAM && map[i].addr <= 0x100000 &&
+                        map[i].addr + map[i].size > 0x200000;
+    CHECK(image_in_ram);
+}
+
+static void identity(void)
+{
+    uint32_t r[4];
+    struct xen_feature_info f = {.submap_idx = 0};
+
+    section("CPUID");
+    cpuid(0x40000000, 0, r);
+    CHECK_EQ(r[1], XEN_CPUID_SIGNATURE_EBX);
+    cpuid(0x40000001, 0, r);
+    CHECK_EQ(r[0], 4 << 16 | 17);
+    cpuid(1, 0, r);
+    CHECK(r[2] >> 31);
+    CHECK_EQ(r[1] >> 24, 0);
+    cpuid(0x80000001, 0, r);
+    CHECK(!(r[2] & 4)); /* no SVM inside */
+    CHECK_EQ(HC(xen_version, XENVER_version, 0), 4 << 16 | 17);
+    CHECK_EQ(HC(xen_version, XENVER_get_features, &f), 0);
+    CHECK(f.submap & 1u << XENFEAT_hvm_callback_vector);
+    CHECK(f.submap & 1u << XENFEAT_auto_translated_physmap);
+    CHECK(f.submap & 1u << XENFEAT_dom0);
+}
+
+static void bad_input(void)
+{
+    struct xen_feature_info f = {.submap_idx = 0};
+    uint64_t v = 0;
+
+    section("refused");
+    CHECK_EQ(HC(xen_version, XENVER_get_features, 0x123456789000UL), -XEN_EFAULT); /* no entry */
+    CHECK_EQ(HC(xen_version, XENVER_get_features, BAD_NONCANONICAL), -XEN_EFAULT);
+    CHECK_EQ(HC(xen_version, XENVER_get_features, 0xf0000000UL), -XEN_EFAULT); /* no memory */
+    CHECK_EQ(HC(xen_version, XENVER_get_features, BAD_HYPERVISOR), -XEN_EFAULT);
+    CHECK_EQ(HC(mmu_update, 0, 0, 0, DOMID_SELF), -XEN_ENOSYS); /* PV's */
+    CHECK_EQ(HC(iret), -XEN_ENOSYS);
+    CHECK_EQ(HC_NR(99), -XEN_ENOSYS);
+    CHECK_EQ(hvm_param(HVMOP_get_param, 9999, &v), -XEN_EINVAL);
+    v = (uint64_t)HVM_PARAM_CALLBACK_TYPE_VECTOR << 56 | 3;
+    CHECK_EQ(hvm_param(HVMOP_set_param, HVM_PARAM_CALLBACK_IRQ, &v), -XEN_EINVAL);
+    /* A read-only page cannot be written for us either. */
+    uint64_t *e = &pd[(uint64_t)&f >> 21], was = *e;
+    uint32_t *unwritable = (uint32_t *)0x3800000UL;
+    e = &pd[(uint64_t)unwritable >> 21];
+    was = *e;
+    *unwritable = 0;
+    *e = was & ~2UL;
+    asm volatile("invlpg (%0)" ::"r"(unwritable) : "memory");
+    CHECK_EQ(HC(xen_version, XENVER_get_features, unwritable), -XEN_EFAULT);
+    *e = was;
+    asm volatile("invlpg (%0)" ::"r"(unwritable) : "memory");
+    CHECK_EQ(HC(xen_version, XENVER_get_features, unwritable), 0);
+}
+
+static void physmap(void)
+{
+    static uint8_t page[PAGE_SIZE] __attribute__((aligned(4096)));
+    struct xen_remove_from_physmap r = {.domid = DOMID_SELF, .gpfn = (uint64_t)page >> 12};
+    xen_pfn_t frame = (uint64_t)page >> 12;
+    domid_t self = DOMID_SELF;
+    struct xen_memory_reservation give = {
+        .domid = DOMID_SELF, .nr_extents = 1, .extent_start.p = &frame};
+
+    section("physmap");
+    long before = HC(memory_op, XENMEM_current_reservation, &self);
+    page[0] = 42;
+    CHECK_EQ(HC(memory_op, XENMEM_decrease_reservation, &give), 1);
+    CHECK_EQ(HC(memory_op, XENMEM_current_reservation, &self), before - 1);
+    CHECK_EQ(*(volatile uint8_t *)page, 0xff); /* nobody answers */
+    *(volatile uint8_t *)page = 1;
+    CHECK_EQ(HC(memory_op, XENMEM_decrease_reservation, &give), 0);
+    CHECK_EQ(HC(memory_op, XENMEM_populate_physmap, &give), 1);
+    CHECK_EQ(HC(memory_op, XENMEM_current_reservation, &self), before);
+    CHECK_EQ(*(volatile uint8_t *)page, 0);
+    *(volatile uint8_t *)page = 7;
+    CHECK_EQ(*(volatile uint8_t *)page, 7);
+
+    struct xen_add_to_physmap grant = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .gpfn = (uint64_t)page >> 12};
+    CHECK_EQ(HC(memory_op, XENMEM_add_to_physmap, &grant), 0);
+    CHECK_EQ(*(volatile uint8_t *)page, 0);
+    CHECK_EQ(HC(memory_op, XENMEM_current_reservation, &self), before - 1);
+    CHECK_EQ(HC(memory_op, XENMEM_remove_from_physmap, &r), 0);
+    CHECK_EQ(HC(memory_op, XENMEM_remove_from_physmap, &r), -XEN_ENOENT);
+    grant.idx = 1 << 20;
+    CHECK_REFUSED(HC(memory_op, XENMEM_add_to_physmap, &grant));
+    grant.space = 77;
+    CHECK_REFUSED(HC(memory_op, XENMEM_add_to_physmap, &grant));
+    CHECK_EQ(HC(memory_op, XENMEM_populate_physmap, &give), 1);
+    CHECK(HC(memory_op, XENMEM_maximum_gpfn, &self) >= (long)frame);
+}
+
+static void events(void)
+{
+    struct evtchn_bind_ipi ipi = {.vcpu = 0};
+    struct evtchn_send send;
+
+    section("events");
+    CHECK_EQ(callback_on(), 0);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_ipi, &ipi), 0);
+    send.port = ipi.port;
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_send, &send), 0);
+    CHECK_EQ(event_count[ipi.port], 0); /* interrupts are off */
+    irqs_on();
+    for (unsigned i = 0; i < 1000 && !event_count[ipi.port]; i++)
+        cpu_relax();
+    CHECK_EQ(event_count[ipi.port], 1);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_send, &send), 0);
+    for (unsigned i = 0; i < 1000 && event_count[ipi.port] < 2; i++)
+        cpu_relax();
+    irqs_off();
+    CHECK_EQ(event_count[ipi.port], 2);
+}
+
+static void timer(void)
+{
+    struct evtchn_bind_virq virq = {.virq = VIRQ_TIMER, .vcpu = 0};
+
+    section("halt and timer");
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_virq, &virq), 0);
+    for (unsigned i = 1; i <= 5; i++) {
+        uint64_t start = ns_now();
+        CHECK_EQ(HC(set_timer_op, start + 5000000), 0);
+        while (event_count[virq.port] < i)
+            wait_irq();
+        CHECK(ns_now() - start >= 5000000);
+    }
+    struct sched_poll poll = {.nr_ports = 0, .timeout = ns_now() + 5000000};
+    CHECK_EQ(HC(sched_op, SCHEDOP_poll, &poll), 0);
+    CHECK(ns_now() >= poll.timeout);
+    HC(set_timer_op, ns_now() + 2000000);
+    CHECK_EQ(HC(sched_op, SCHEDOP_block, 0), 0);
+}
+
+void test_main(void)
+{
+    start_of_day();
+    identity();
+    bad_input();
+    physmap();
+    events();
+    timer();
+}
