@@ -12,6 +12,7 @@
  * xen/arch-x86/cpuid.h.
  */
 #include "control/cpuid_policy.h"
+#include "hvm/hvm.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
@@ -21,7 +22,7 @@
 #define BIT(n) (1u << (n))
 
 static struct cpuid_policy host __ro_after_init;
-static struct cpuid_policy pv __ro_after_init;
+static struct cpuid_policy pv __ro_after_init, hvm __ro_after_init;
 
 /* Feature words that PV guests may see. Everything not named is hidden. */
 static const struct {
@@ -128,10 +129,50 @@ void cpuid_policy_build(cpuid_reader read, struct cpuid_policy *raw, struct cpui
         apply_mask(&masked->leaf[i]);
 }
 
+/*
+ * What hardware-virtualized guests may see beyond that: @host says whether the machine must have it
+ * (x2APIC and the deadline timer are our own local APIC's).
+ */
+static const struct {
+    uint32_t leaf;
+    uint8_t reg;
+    bool host;
+    uint32_t bits;
+} hvm_extra[] = {
+    {1, 2, false, BIT(21) | BIT(24)},                            /* x2APIC, TSC deadline */
+    {1, 3, true, BIT(1) | BIT(3) | BIT(11) | BIT(13) | BIT(17)}, /* VME PSE SEP PGE PSE36 */
+    {7, 1, true, BIT(0) | BIT(7) | BIT(20)},                     /* FSGSBASE SMEP SMAP */
+    {7, 2, true, BIT(2)},                                        /* UMIP */
+    {0x80000001, 2, true, BIT(4)},                               /* CR8 in other modes */
+    {0x80000001, 3, true,
+     BIT(1) | BIT(3) | BIT(13) | BIT(17) | BIT(26) | BIT(27)}, /* the same, 1 GiB, RDTSCP */
+};
+
+static uint32_t *leaf_reg(struct xen_cpuid_leaf *l, unsigned reg)
+{
+    uint32_t *const regs[] = {&l->a, &l->b, &l->c, &l->d};
+    return regs[reg];
+}
+
+void cpuid_policy_extend(const struct cpuid_policy *raw, const struct cpuid_policy *base,
+                         struct cpuid_policy *out)
+{
+    *out = *base;
+    for (unsigned i = 0; i < out->count; i++)
+        for (unsigned j = 0; j < ARRAY_SIZE(hvm_extra); j++) {
+            struct xen_cpuid_leaf *l = &out->leaf[i], from = raw->leaf[i];
+            bool first = l->subleaf == XEN_CPUID_NO_SUBLEAF || l->subleaf == 0;
+            uint32_t there = hvm_extra[j].host ? *leaf_reg(&from, hvm_extra[j].reg) : ~0u;
+            if (l->leaf == hvm_extra[j].leaf && first)
+                *leaf_reg(l, hvm_extra[j].reg) |= hvm_extra[j].bits & there;
+        }
+}
+
 #ifndef HOST_TEST
 void cpuid_policy_init(void)
 {
     cpuid_policy_build(cpuid, &host, &pv);
+    cpuid_policy_extend(&host, &pv, &hvm);
 }
 #endif
 
@@ -145,6 +186,16 @@ const struct cpuid_policy *cpuid_policy_pv(void)
     return &pv;
 }
 
+const struct cpuid_policy *cpuid_policy_hvm(void)
+{
+    return &hvm;
+}
+
+const struct cpuid_policy *cpuid_policy_of(const struct domain *d)
+{
+    return d->cpuid ? d->cpuid : d->is_hvm ? &hvm : &pv;
+}
+
 static const struct xen_cpuid_leaf *find(const struct cpuid_policy *p, uint32_t leaf, uint32_t sub)
 {
     for (unsigned i = 0; i < p->count; i++) {
@@ -155,13 +206,14 @@ static const struct xen_cpuid_leaf *find(const struct cpuid_policy *p, uint32_t 
     return NULL;
 }
 
-/* A toolstack's list cut down to what PV guests may have; unknown leaves are dropped. */
-int cpuid_policy_restrict(struct cpuid_policy *p, uint32_t *bad_leaf, uint32_t *bad_subleaf)
+/* Unknown leaves are dropped. */
+int cpuid_policy_restrict(struct cpuid_policy *p, const struct cpuid_policy *limit,
+                          uint32_t *bad_leaf, uint32_t *bad_subleaf)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < p->count; i++) {
         struct xen_cpuid_leaf l = p->leaf[i];
-        const struct xen_cpuid_leaf *most = find(&pv, l.leaf, l.subleaf);
+        const struct xen_cpuid_leaf *most = find(limit, l.leaf, l.subleaf);
         if (l.leaf >= 0x40000000 && l.leaf < 0x80000000)
             continue; /* the hypervisor's own leaves are not the toolstack's */
         if (l.leaf == 0 && l.a > MAX_BASIC) {
@@ -192,7 +244,7 @@ static void hypervisor_leaf(const struct domain *d, uint32_t leaf, uint32_t sub,
 {
     switch (leaf - XEN_CPUID_FIRST_LEAF) {
     case 0:
-        out[0] = XEN_CPUID_FIRST_LEAF + 3;
+        out[0] = XEN_CPUID_FIRST_LEAF + (d->is_hvm ? 4 : 3);
         out[1] = XEN_CPUID_SIGNATURE_EBX;
         out[2] = XEN_CPUID_SIGNATURE_ECX;
         out[3] = XEN_CPUID_SIGNATURE_EDX;
@@ -203,7 +255,14 @@ static void hypervisor_leaf(const struct domain *d, uint32_t leaf, uint32_t sub,
     case 2:
         out[0] = 1;          /* hypercall pages */
         out[1] = 0x40000000; /* MSR that would write one */
-        out[2] = XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD;
+        out[2] = d->is_hvm ? 0 : XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD;
+        break;
+    case 4:
+        if (!d->is_hvm || sub)
+            break;
+        out[0] = XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT;
+        out[1] = current_vcpu()->id;
+        out[2] = d->id;
         break;
     case 3:
         if (sub == 0) {
@@ -223,6 +282,12 @@ static void hypervisor_leaf(const struct domain *d, uint32_t leaf, uint32_t sub,
     }
 }
 
+static uint64_t guest_cr4(void)
+{
+    const struct vcpu *v = current_vcpu();
+    return v->domain->is_hvm ? hvm_ops->get_reg(v, HVM_CR4) : read_cr4();
+}
+
 /* Answers that depend on the vCPU or on its state, not on a list. */
 static void adjust(uint32_t leaf, uint32_t sub, uint32_t out[4])
 {
@@ -232,7 +297,7 @@ static void adjust(uint32_t leaf, uint32_t sub, uint32_t out[4])
         out[1] = (out[1] & 0x0000ff00) | id * 2 << 24; /* initial APIC id; one thread */
         out[2] |= BIT(31);                             /* a hypervisor is present */
         if (out[2] & BIT(26))
-            out[2] |= read_cr4() & CR4_OSXSAVE ? BIT(27) : 0;
+            out[2] |= guest_cr4() & CR4_OSXSAVE ? BIT(27) : 0;
         break;
     case 0xb:
         out[3] = id * 2;
@@ -259,7 +324,7 @@ void cpuid_guest(const struct domain *d, uint32_t leaf, uint32_t sub, uint32_t o
         hypervisor_leaf(d, leaf, sub, out);
         return;
     }
-    const struct xen_cpuid_leaf *l = find(d->cpuid ? d->cpuid : &pv, leaf, sub);
+    const struct xen_cpuid_leaf *l = find(cpuid_policy_of(d), leaf, sub);
     if (!l)
         return;
     out[0] = l->a;

@@ -3,21 +3,29 @@
 #include "control/cpuid_policy.h"
 #include "control/internal.h"
 #include "event/event.h"
+#include "hvm/hvm.h"
 #include "lib/string.h"
 
 /* PV guests take all emulated devices off; misc_flags bit 0 relaxes MSR checks (we are lenient). */
 static int check_create(const struct xen_domctl_createdomain *c)
 {
-    if (c->flags & (XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_nested_virt))
+    const uint32_t hvm = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
+    bool is_hvm = c->flags & XEN_DOMCTL_CDF_hvm;
+    /* PVH alone: nested paging, and a local APIC as the only emulated device. */
+    if (c->flags & XEN_DOMCTL_CDF_nested_virt ||
+        (is_hvm && (!hvm_available() || c->arch.emulation_flags != XEN_X86_EMU_LAPIC)))
         return -XEN_EOPNOTSUPP;
-    if (c->flags & ~(uint32_t)(XEN_DOMCTL_CDF_xs_domain | XEN_DOMCTL_CDF_s3_integrity |
+    if ((c->flags & hvm) && (c->flags & hvm) != hvm)
+        return -XEN_EINVAL;
+    if (c->flags & ~(uint32_t)(hvm | XEN_DOMCTL_CDF_xs_domain | XEN_DOMCTL_CDF_s3_integrity |
                                XEN_DOMCTL_CDF_oos_off))
         return -XEN_EINVAL;
     if (c->max_vcpus < 1 || c->max_vcpus > MAX_VCPUS || c->max_evtchn_port < 1)
         return -XEN_EINVAL;
     if (XEN_DOMCTL_GRANT_version(c->grant_opts) > 2 || c->vmtrace_size || c->cpupool_id)
         return -XEN_EINVAL;
-    if (c->iommu_opts || c->arch.emulation_flags || c->arch.misc_flags & ~XEN_X86_MSR_RELAXED)
+    if (c->iommu_opts || (!is_hvm && c->arch.emulation_flags) ||
+        c->arch.misc_flags & ~XEN_X86_MSR_RELAXED)
         return -XEN_EINVAL;
     return 0;
 }
@@ -106,6 +114,7 @@ void domain_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
     info->flags = (info->nr_online_vcpus ? state : 0) | (d->dead ? XEN_DOMINF_dying : 0) |
                   (d->shut_down ? XEN_DOMINF_shutdown : 0) |
                   (d->controller_pauses ? XEN_DOMINF_paused : 0) |
+                  (d->is_hvm ? XEN_DOMINF_hvm_guest | XEN_DOMINF_hap : 0) |
                   (d->debugger_attached ? XEN_DOMINF_debugged : 0) |
                   (d->create_flags & XEN_DOMCTL_CDF_xs_domain ? XEN_DOMINF_xs_domain : 0) |
                   d->shutdown_code << XEN_DOMINF_shutdownshift;
@@ -187,8 +196,8 @@ int domctl_set_virq_handler(struct domain *d, struct xen_domctl *op)
 int domctl_get_cpu_policy(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_cpu_policy *p = &op->u.cpu_policy;
-    return cpuid_policy_put(d->cpuid ? d->cpuid : cpuid_policy_pv(), guest_handle(p->leaves),
-                            &p->nr_leaves, guest_handle(p->msrs), &p->nr_msrs);
+    return cpuid_policy_put(cpuid_policy_of(d), guest_handle(p->leaves), &p->nr_leaves,
+                            guest_handle(p->msrs), &p->nr_msrs);
 }
 
 int domctl_set_cpu_policy(struct domain *d, struct xen_domctl *op)
@@ -205,7 +214,8 @@ int domctl_set_cpu_policy(struct domain *d, struct xen_domctl *op)
     int rc = copy_from_guest(policy->leaf, guest_handle(p->leaves),
                              policy->count * sizeof(policy->leaf[0]));
     if (!rc)
-        rc = cpuid_policy_restrict(policy, &p->err_leaf, &p->err_subleaf);
+        rc = cpuid_policy_restrict(policy, d->is_hvm ? cpuid_policy_hvm() : cpuid_policy_pv(),
+                                   &p->err_leaf, &p->err_subleaf);
     if (rc) {
         zfree(policy);
         return rc;

@@ -64,6 +64,14 @@ int domctl_getnodeaffinity(struct domain *d, struct xen_domctl *op);
 int domctl_sendtrigger(struct domain *d, struct xen_domctl *op);
 int domctl_scheduler_op(struct domain *d, struct xen_domctl *op);
 
+/* domctl_hvm.c */
+int domctl_gethvmcontext(struct domain *d, struct xen_domctl *op);
+int domctl_sethvmcontext(struct domain *d, struct xen_domctl *op);
+int domctl_gethvmcontext_partial(struct domain *d, struct xen_domctl *op);
+int domctl_set_paging_mempool_size(struct domain *d, struct xen_domctl *op);
+int domctl_get_paging_mempool_size(struct domain *d, struct xen_domctl *op);
+int domctl_shadow_op(struct domain *d, struct xen_domctl *op);
+
 /* domctl_resource.c */
 int domctl_max_mem(struct domain *d, struct xen_domctl *op);
 int domctl_getpageframeinfo3(struct domain *d, struct xen_domctl *op);

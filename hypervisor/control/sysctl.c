@@ -6,6 +6,7 @@
 #include "console/console.h"
 #include "control/cpuid_policy.h"
 #include "control/internal.h"
+#include "hvm/hvm.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
 
@@ -123,8 +124,11 @@ static const struct cpuid_policy *policy_by_index(uint32_t index)
     case XEN_SYSCTL_cpu_policy_pv_max:
     case XEN_SYSCTL_cpu_policy_pv_default:
         return cpuid_policy_pv();
+    case XEN_SYSCTL_cpu_policy_hvm_max:
+    case XEN_SYSCTL_cpu_policy_hvm_default:
+        return hvm_available() ? cpuid_policy_hvm() : NULL;
     default:
-        return NULL; /* HVM: there are none */
+        return NULL;
     }
 }
 

@@ -3,6 +3,7 @@
  * counts as one node's.
  */
 #include "control/cpuid_policy.h"
+#include "hvm/hvm.h"
 #include "control/internal.h"
 #include "irq/irq.h"
 #include "lib/string.h"
@@ -42,6 +43,8 @@ int sysctl_physinfo(struct xen_sysctl *op)
     p->nr_nodes = 1;
     p->cpu_khz = time_tsc_khz();
     p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1;
+    if (hvm_available())
+        p->capabilities |= XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_hap;
     p->total_pages = buddy_total_pages();
     p->free_pages = buddy_free_pages();
     p->outstanding_pages = buddy_outstanding_claims();

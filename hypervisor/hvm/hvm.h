@@ -27,7 +27,7 @@ struct hvm_domain {
     void *backend;
     uint64_t params[HVM_NR_PARAMS]; /* [d] */
     uint8_t callback_vector;        /* [a] of HVM_PARAM_CALLBACK_IRQ; 0 = none */
-    uint32_t paging_mb;             /* [d] memory promised for page tables, as the tools set it */
+    uint64_t pool;                  /* [a] bytes for page tables, as the tools set it */
 };
 
 /* Bits of hvm_vcpu.signals. */
@@ -149,6 +149,14 @@ static inline bool hvm_apic_page(const struct vcpu *v, uint64_t gpa)
 /* --- hypercall.c --- */
 void hvm_hypercall(struct vcpu *v);
 void hvm_write_hypercall_page(void *page);
+
+/* --- context.c: the registers of a paused domain's vCPUs as a stream of records --- */
+uint32_t hvm_context_size(const struct domain *d);
+uint32_t hvm_context_get(struct domain *d, void *buf); /* bytes; 0: no memory */
+/* -XEN_EINVAL, -XEN_ENODATA, -XEN_EOPNOTSUPP: nothing is changed. */
+int __must_check hvm_context_set(struct domain *d, const void *buf, uint32_t size);
+/* One vCPU's CPU record, without descriptor; its size. */
+int __must_check hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf, uint32_t size);
 
 /* --- physmap.c --- */
 /* XENMEM_add_to_physmap, its batch, remove_from_physmap: by domain/memory.c. */

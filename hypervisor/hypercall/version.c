@@ -4,6 +4,7 @@
  */
 #include "boot/bootinfo.h"
 #include "domain/domain.h"
+#include "hvm/hvm.h"
 #include "hypercall/guest_access.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
@@ -75,7 +76,8 @@ long hc_xen_version(uint64_t cmd, uint64_t arg)
     case XENVER_compile_info:
         return get_compile_info(p);
     case XENVER_capabilities:
-        return put_string(p, "xen-3.0-x86_64 ", sizeof(xen_capabilities_info_t));
+        return put_string(p, hvm_available() ? "xen-3.0-x86_64 hvm-3.0-x86_64 " : "xen-3.0-x86_64 ",
+                          sizeof(xen_capabilities_info_t));
     case XENVER_changeset:
         return put_string(p, changeset, sizeof(xen_changeset_info_t));
     case XENVER_platform_parameters: {

@@ -8,9 +8,11 @@
 #include <cmocka.h>
 
 #include "control/cpuid_policy.h"
+#include "hvm/ops.h"
 
 /* What the policy asks of other rooms, and is not asked by these tests. */
 struct cpu_features cpu_features = {.xcr0_mask = 7, .xsave_size = 832};
+const struct hvm_ops *hvm_ops; /* no such guest here */
 static struct domain domain;
 static struct vcpu vcpu = {.id = 3, .domain = &domain};
 static struct cpu cpu = {.current = &vcpu};
@@ -59,11 +61,11 @@ static int setup(void **state)
 static void test_hidden(void **state)
 {
     const struct xen_cpuid_leaf *l = leaf(&masked, 1, 0);
-    assert_int_equal(l->d & (1u << 3), 0);  /* PSE: no large pages */
-    assert_int_equal(l->d & (1u << 12), 0); /* MTRR */
-    assert_int_equal(l->c & (1u << 3), 0);  /* MONITOR */
-    assert_int_equal(l->c & (1u << 5), 0);  /* VMX */
-    assert_true(l->c & (1u << 26));         /* XSAVE stays */
+    assert_int_equal(l->d & (1u << 3), 0);                            /* PSE: no large pages */
+    assert_int_equal(l->d & (1u << 12), 0);                           /* MTRR */
+    assert_int_equal(l->c & (1u << 3), 0);                            /* MONITOR */
+    assert_int_equal(l->c & (1u << 5), 0);                            /* VMX */
+    assert_true(l->c & (1u << 26));                                   /* XSAVE stays */
     assert_int_equal(leaf(&masked, 0x80000001, 0)->c & (1u << 2), 0); /* SVM */
     assert_int_equal(leaf(&masked, 7, 0)->b & (1u << 7), 0);          /* SMEP */
     assert_int_equal(leaf(&masked, 7, 0)->b & (1u << 20), 0);         /* SMAP */
@@ -72,16 +74,33 @@ static void test_hidden(void **state)
     assert_true(raw.count <= CPUID_MAX_LEAVES);
 }
 
+static void test_extend(void **state)
+{
+    static struct cpuid_policy hvm, none, none_hvm;
+    cpuid_policy_extend(&raw, &masked, &hvm);
+    assert_true(leaf(&hvm, 7, 0)->b & (1u << 20));         /* SMAP */
+    assert_true(leaf(&hvm, 1, 0)->c & (1u << 21));         /* x2APIC */
+    assert_int_equal(leaf(&hvm, 1, 0)->c & (1u << 5), 0);  /* VMX: still not */
+    assert_int_equal(leaf(&hvm, 0x80000001, 0)->c & 4, 0); /* SVM: neither */
+    assert_int_equal(leaf(&hvm, 1, 0)->d & (1u << 12), 0); /* MTRR */
+    none = masked;
+    for (unsigned i = 0; i < none.count; i++)
+        none.leaf[i].b = none.leaf[i].c = none.leaf[i].d = 0;
+    cpuid_policy_extend(&none, &none, &none_hvm); /* a CPU without them */
+    assert_int_equal(leaf(&none_hvm, 7, 0)->b, 0);
+    assert_true(leaf(&none_hvm, 1, 0)->c & (1u << 21)); /* ours */
+}
+
 static void test_restrict(void **state)
 {
     uint32_t bad_leaf = 0, bad_sub = 0;
     struct cpuid_policy p = {2, {{0, XEN_CPUID_NO_SUBLEAF, 0x20, 0, 0, 0}}};
-    assert_int_equal(cpuid_policy_restrict(&p, &bad_leaf, &bad_sub), -XEN_EINVAL);
+    assert_int_equal(cpuid_policy_restrict(&p, &masked, &bad_leaf, &bad_sub), -XEN_EINVAL);
     assert_int_equal(bad_leaf, 0);
     assert_int_equal(bad_sub, XEN_CPUID_NO_SUBLEAF);
 
     struct cpuid_policy own = {1, {{0x40000000, XEN_CPUID_NO_SUBLEAF, 1, 2, 3, 4}}};
-    assert_int_equal(cpuid_policy_restrict(&own, &bad_leaf, &bad_sub), 0);
+    assert_int_equal(cpuid_policy_restrict(&own, &masked, &bad_leaf, &bad_sub), 0);
     assert_int_equal(own.count, 0);
 }
 
@@ -130,9 +149,9 @@ static void test_hypervisor_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hidden),     cmocka_unit_test(test_restrict),
-        cmocka_unit_test(test_put),        cmocka_unit_test(test_featureset),
-        cmocka_unit_test(test_hypervisor_leaves),
+        cmocka_unit_test(test_hidden),     cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_restrict),   cmocka_unit_test(test_put),
+        cmocka_unit_test(test_featureset), cmocka_unit_test(test_hypervisor_leaves),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -579,6 +579,7 @@ void test_main(void)
     exchange_at_limits();
     early_event();
     domctls();
+    hardware();
     children();
     failures();
 }

@@ -1,0 +1,200 @@
+/*
+ * A hardware-virtualized domain as tools make it: created, given memory at frame numbers of its
+ * own, code put there by foreign mappings that name such numbers, registers by a stream, run, looked
+ * at, destroyed. Its few instructions ask CPUID and halt for good, which powers it off.
+ */
+#include "control.h"
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/params.h>
+#include <xen/hvm/save.h>
+
+#define FRAMES    512
+#define CODE_AT   0x1000
+#define RESULT_AT 0x2000
+#define ECX       0x4d4d566e /* of CPUID leaf 0x40000000 */
+
+static struct {
+    struct hvm_save_descriptor head;
+    struct hvm_save_header header;
+    struct hvm_save_descriptor cpu;
+    struct hvm_hw_cpu body;
+    struct hvm_save_descriptor end;
+} stream;
+_Static_assert(sizeof(stream) == 3 * 8 + sizeof(struct hvm_save_header) + sizeof(struct hvm_hw_cpu),
+               "no holes");
+static uint8_t buffer[32768];
+static xen_pfn_t list[FRAMES];
+
+/* mov $0x40000000, %eax; cpuid; mov %ebx, RESULT_AT; incl RESULT_AT + 4; cli; hlt */
+static const uint8_t code[] = {0xb8, 0x00, 0x00, 0x00, 0x40, 0x0f, 0xa2, 0x89, 0x1d,
+                               0x00, 0x20, 0x00, 0x00, 0xff, 0x05, 0x04, 0x20, 0x00,
+                               0x00, 0xfa, 0xf4};
+
+static struct xen_domctl_createdomain hvm_config(void)
+{
+    struct xen_domctl_createdomain c = plain_config();
+
+    c.max_vcpus = 1;
+    c.flags |= XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
+    c.arch.emulation_flags = XEN_X86_EMU_LAPIC;
+    return c;
+}
+
+static void *map_gfn(uint16_t d, uint64_t gfn)
+{
+    static uint8_t window[2][PAGE_SIZE] __attribute__((aligned(4096)));
+    void *at = window[gfn & 1];
+
+    if (HC(update_va_mapping_otherdomain, at, MAKE_PTE(gfn, PTE_KERN), UVMF_INVLPG | UVMF_ALL, d))
+        return NULL;
+    return at;
+}
+
+static void unmap_gfn(void *at)
+{
+    map_rw(at);
+}
+
+static void flat(void)
+{
+    struct hvm_hw_cpu *c = &stream.body;
+
+    memset(&stream, 0, sizeof(stream));
+    stream.head = (struct hvm_save_descriptor){HVM_SAVE_CODE(HEADER), 0, sizeof(stream.header)};
+    stream.header.magic = HVM_FILE_MAGIC;
+    stream.header.version = HVM_FILE_VERSION;
+    stream.cpu = (struct hvm_save_descriptor){HVM_SAVE_CODE(CPU), 0, sizeof(stream.body)};
+    stream.end = (struct hvm_save_descriptor){HVM_SAVE_CODE(END), 0, 0};
+    c->cs_limit = c->ds_limit = c->es_limit = c->ss_limit = 0xffffffff;
+    c->tr_limit = 0x67;
+    c->cs_arbytes = 0xc9b;
+    c->ds_arbytes = c->es_arbytes = c->ss_arbytes = 0xc93;
+    c->tr_arbytes = 0x8b;
+    c->cr0 = 0x11;
+    c->dr6 = 0xffff0ff0;
+    c->dr7 = 0x400;
+    c->rip = CODE_AT;
+}
+
+static long set_stream(uint16_t d, uint32_t size)
+{
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.hvmcontext.size = size;
+    dc.u.hvmcontext.buffer.p = (uint8_t *)&stream;
+    return domctl(XEN_DOMCTL_sethvmcontext, d);
+}
+
+static void streams(uint16_t d)
+{
+    flat();
+    stream.header.magic++;
+    CHECK_EQ(set_stream(d, sizeof(stream)), -XEN_EINVAL);
+    flat();
+    stream.cpu.instance = 9;
+    CHECK_EQ(set_stream(d, sizeof(stream)), -XEN_EINVAL);
+    flat();
+    stream.cpu.length = 8;
+    CHECK_EQ(set_stream(d, sizeof(stream)), -XEN_EINVAL);
+    flat();
+    stream.body.msr_efer = 1 << 12; /* SVME */
+    CHECK_EQ(set_stream(d, sizeof(stream)), -XEN_EINVAL);
+    flat();
+    CHECK_EQ(set_stream(d, sizeof(stream) - 4), -XEN_ENODATA);
+    CHECK_EQ(set_stream(d, 4), -XEN_ENODATA);
+    CHECK_EQ(set_stream(d, 1 << 30), -XEN_EINVAL);
+    stream.cpu.typecode = 99;
+    CHECK_EQ(set_stream(d, sizeof(stream)), -XEN_EOPNOTSUPP);
+    flat();
+    CHECK_EQ(set_stream(d, sizeof(stream)), 0);
+    CHECK_EQ(set_stream(DOMID_SELF, sizeof(stream)), -XEN_EINVAL);
+
+    memset(&dc.u, 0, sizeof(dc.u));
+    CHECK_EQ(domctl(XEN_DOMCTL_gethvmcontext, d), 0);
+    CHECK(dc.u.hvmcontext.size >= sizeof(stream));
+    dc.u.hvmcontext.buffer.p = buffer;
+    dc.u.hvmcontext.size = sizeof(buffer);
+    CHECK_EQ(domctl(XEN_DOMCTL_gethvmcontext, d), 0);
+    struct hvm_hw_cpu *c = (void *)(buffer + offsetof(__typeof__(stream), body));
+    CHECK_EQ(c->rip, CODE_AT);
+    CHECK_EQ(c->cs_arbytes, 0xc9b);
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.hvmcontext_partial.type = HVM_SAVE_CODE(CPU);
+    dc.u.hvmcontext_partial.bufsz = sizeof(buffer);
+    dc.u.hvmcontext_partial.buffer.p = buffer;
+    CHECK_EQ(domctl(XEN_DOMCTL_gethvmcontext_partial, d), 0);
+    CHECK_EQ(((struct hvm_hw_cpu *)buffer)->rip, CODE_AT);
+}
+
+static void parameters(uint16_t d)
+{
+    struct xen_hvm_param p = {.domid = d, .index = HVM_PARAM_STORE_PFN, .value = 77};
+
+    CHECK_EQ(HC(hvm_op, HVMOP_set_param, &p), 0);
+    p.value = 0;
+    CHECK_EQ(HC(hvm_op, HVMOP_get_param, &p), 0);
+    CHECK_EQ(p.value, 77);
+    p.index = 999;
+    CHECK_EQ(HC(hvm_op, HVMOP_set_param, &p), -XEN_EINVAL);
+    p.domid = DOMID_SELF;
+    p.index = HVM_PARAM_STORE_PFN;
+    CHECK_EQ(HC(hvm_op, HVMOP_set_param, &p), -XEN_EINVAL); /* we are none */
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.paging_mempool.size = 4 << 20;
+    CHECK_EQ(domctl(XEN_DOMCTL_set_paging_mempool_size, d), 0);
+    dc.u.paging_mempool.size = 0;
+    CHECK_EQ(domctl(XEN_DOMCTL_get_paging_mempool_size, d), 0);
+    CHECK_EQ(dc.u.paging_mempool.size, 4 << 20);
+}
+
+static void run(uint16_t d)
+{
+    struct xen_domctl_getdomaininfo info = {0};
+    uint8_t *at = map_gfn(d, CODE_AT >> PAGE_SHIFT);
+    uint64_t end = time_now() + 2000000000;
+
+    CHECK(at);
+    if (!at)
+        return;
+    memcpy(at, code, sizeof(code));
+    unmap_gfn(at);
+    CHECK(!map_gfn(d, FRAMES + 1)); /* nothing is there */
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
+        nap(1000000);
+        CHECK(domain_info(d, &info));
+    }
+    CHECK(info.flags & XEN_DOMINF_shutdown);
+    CHECK(info.flags & XEN_DOMINF_hvm_guest);
+    volatile uint32_t *result = map_gfn(d, RESULT_AT >> PAGE_SHIFT);
+    CHECK_EQ(result[0], 0x566e6558);
+    CHECK_EQ(result[1], 1);
+    unmap_gfn((void *)result);
+}
+
+void hardware(void)
+{
+    struct xen_domctl_createdomain c = hvm_config();
+    uint64_t before = free_pages();
+    uint16_t d;
+
+    section("a hardware-virtualized domain");
+    c.arch.emulation_flags = 0x7ff; /* a whole PC */
+    CHECK_EQ(create_with(c, 0, &d), -XEN_EOPNOTSUPP);
+    c = hvm_config();
+    c.flags &= ~(uint32_t)XEN_DOMCTL_CDF_hvm;
+    CHECK_REFUSED(create_with(c, 0, &d));
+    CHECK_EQ(create_with(hvm_config(), 0, &d), 0);
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.max_mem.max_memkb = FRAMES * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
+    dc.u.max_vcpus.max = 1;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, d), 0);
+    list[0] = 0;
+    CHECK_EQ(populate(d, list, 1, 9), 1); /* one large leaf */
+    CHECK_EQ(list[0], 0);                 /* its own number stays */
+    parameters(d);
+    streams(d);
+    run(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+}
