@@ -14,7 +14,10 @@
  * Between CPUs: a wake-up goes to an idle CPU if there is one, the last one first; a CPU that goes
  * idle takes from those where somebody waits; and a busy CPU whose clock falls behind another's
  * hands an entity over to it, which keeps shares equal where numbers do not divide (three entities
- * on two CPUs). An entity whose state is still in its CPU (on_cpu) does not move.
+ * on two CPUs). An entity whose state is still in its CPU (on_cpu) does not move. Who is handed
+ * over has lost what the clocks are apart: it may take a little of that at once, less than a
+ * sleeper's credit, so that wake-ups do not wait for it, and runs at half price until the rest is
+ * paid.
  *
  * Cost: nothing scans entities or domains. What sleeps is on no list.
  */

@@ -12,6 +12,7 @@
 
 #include "fake/cpu.h"
 #include "sim/machine.h"
+#include "sim/mixes.h"
 
 #define HOG            MILLISECONDS(1), 0
 #define BUSY_IDLE_MOST MILLISECONDS(2) /* of a CPU, in a whole run in which it has enough to do */
@@ -418,6 +419,38 @@ static void wakes_among_hogs(void **state)
     }
 }
 
+/* The mixes that tests/guests/shares runs on the machine, for as long. */
+static void mixes_as_on_the_machine(void **state)
+{
+    for (unsigned n = 0; n < ARRAY_SIZE(mixes); n++) {
+        struct sched_group g[MIX_DOMAINS] = {{0}};
+        struct sim_vcpu *v[MIX_DOMAINS] = {0};
+        ns_t before[MIX_DOMAINS];
+        struct cpu_mask all;
+        memset(&all, 0xff, sizeof(all));
+        sim_begin(MIX_CPUS);
+        for (unsigned i = 0; i < MIX_DOMAINS && mixes[n].domain[i].weight; i++) {
+            const struct mix_domain *m = &mixes[n].domain[i];
+            struct cpu_mask hard = mask_of(m->cpus);
+            v[i] = sim_vcpu(m->weight, &g[i], HOG);
+            fair_set_params(&v[i]->e, m->weight, m->cap);
+            assert_int_equal(fair_set_affinity(&v[i]->e, &hard, &all), 0);
+            sim_start(v[i]);
+        }
+        sim_run(MILLISECONDS(200));
+        for (unsigned i = 0; i < MIX_DOMAINS && v[i]; i++)
+            before[i] = sim_ran(v[i]);
+        sim_run(MILLISECONDS(1500));
+        for (unsigned i = 0; i < MIX_DOMAINS && v[i]; i++) {
+            double want = mixes[n].domain[i].share,
+                   got = seconds(sim_ran(v[i]) - before[i]) / 1.5e-4;
+            if (got < want - 100 || got > want + 100)
+                fail_msg("%s: domain %u has %.0f instead of %.0f", mixes[n].name, i, got, want);
+        }
+        sim_end();
+    }
+}
+
 static double cost_of(unsigned runnable, unsigned sleepers)
 {
     sim_begin(1);
@@ -582,6 +615,7 @@ int main(void)
         cmocka_unit_test(thieves),
         cmocka_unit_test(streams_keep_their_need),
         cmocka_unit_test(wakes_among_hogs),
+        cmocka_unit_test(mixes_as_on_the_machine),
         cmocka_unit_test(choices_cost_the_same),
         cmocka_unit_test(paused_and_back),
         cmocka_unit_test(state_leaves_idle_cpu_when_paused),

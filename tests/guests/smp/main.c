@@ -23,7 +23,8 @@ static void refusals(void)
     CHECK_EQ(HC(vcpu_op, VCPUOP_up, 1, 0), -XEN_EINVAL); /* not initialised */
     CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, 1, 0), 0);
     CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, 0, 0), 1);
-    CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, cpus, 0), -XEN_ENOENT);
+    if (cpus < MAX_CPUS) /* else there may be more than we use */
+        CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, cpus, 0), -XEN_ENOENT);
     CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, 100000, 0), -XEN_ENOENT);
     CHECK_EQ(HC(vcpu_op, VCPUOP_is_up, ~0u, 0), -XEN_ENOENT);
     CHECK_EQ(HC(vcpu_op, 99, 0, 0), -XEN_ENOSYS);
