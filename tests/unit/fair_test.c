@@ -428,7 +428,7 @@ static void mixes_as_on_the_machine(void **state)
         ns_t before[MIX_DOMAINS];
         struct cpu_mask all;
         memset(&all, 0xff, sizeof(all));
-        sim_begin(MIX_CPUS);
+        sim_begin(mixes[n].cpus);
         for (unsigned i = 0; i < MIX_DOMAINS && mixes[n].domain[i].weight; i++) {
             const struct mix_domain *m = &mixes[n].domain[i];
             struct cpu_mask hard = mask_of(m->cpus);
