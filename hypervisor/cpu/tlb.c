@@ -23,7 +23,8 @@
 #include "irq/irq.h"
 
 #define WANT_NOTHING 0UL
-#define WANT_ALL     1UL /* anything else is a page's address */
+#define WANT_ALL     1UL
+#define WANT_PAGE    2UL /* and its address, which may be 0 */
 
 static uint64_t wanted[MAX_CPUS];  /* [a] */
 static uint64_t flushed[MAX_CPUS]; /* [a] tick of the CPU's last full flush */
@@ -99,7 +100,7 @@ void tlb_answer(void)
         if (what == WANT_ALL)
             tlb_flush_local();
         else if (what != WANT_NOTHING)
-            hardware_flush_page(what);
+            hardware_flush_page(what & PAGE_MASK);
         __atomic_store_n(&c->tlb_done, ticket, __ATOMIC_SEQ_CST);
     }
 }
@@ -147,7 +148,7 @@ static void flush(const struct cpu_mask *mask, uint64_t what)
     if (here && what == WANT_ALL)
         tlb_flush_local();
     else if (here)
-        hardware_flush_page(what);
+        hardware_flush_page(what & PAGE_MASK);
     if (!any)
         return;
     count(TRACE_tlb_shootdowns);
@@ -162,5 +163,5 @@ void tlb_flush_mask(const struct cpu_mask *mask)
 
 void tlb_flush_page_mask(const struct cpu_mask *mask, uint64_t va)
 {
-    flush(mask, va & PAGE_MASK);
+    flush(mask, (va & PAGE_MASK) | WANT_PAGE);
 }

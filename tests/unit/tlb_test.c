@@ -108,6 +108,7 @@ static void one_page(void **state)
     assert_int_equal(full[2], 0);
     assert_int_equal(last_page, 0x7f0012345000);
     tlb_flush_page_mask(&some, 0);
+    assert_int_equal(paged[2], 2);
     tlb_flush_mask(&(struct cpu_mask){{4}});
     assert_int_equal(full[2], 1);
 }
