@@ -67,7 +67,6 @@ struct boot_options {
     bool noreboot;
     bool sync_console;
     bool no_smep, no_smap, no_x2apic;
-    bool watchdog;
     char clocksource[16]; /* "", "hpet", "acpi", "pit", "tsc" */
 };
 

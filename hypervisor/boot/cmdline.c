@@ -48,7 +48,6 @@ static const struct option options[] = {
     {"smep", BOOL_NOT, O(no_smep), 0, "use supervisor mode execution prevention"},
     {"smap", BOOL_NOT, O(no_smap), 0, "use supervisor mode access prevention"},
     {"x2apic", BOOL_NOT, O(no_x2apic), 0, "use x2APIC mode"},
-    {"watchdog", BOOL, O(watchdog), 0, "NMI watchdog"},
     {"clocksource", TEXT, O(clocksource), sizeof(boot_options.clocksource),
      "hpet, acpi, pit or tsc"},
 #undef O

@@ -38,6 +38,12 @@ static const struct {
     {XEN_DOMCTL_getvcpuaffinity, COPY_BACK, domctl_getvcpuaffinity},
     {XEN_DOMCTL_setnodeaffinity, false, domctl_setnodeaffinity},
     {XEN_DOMCTL_getnodeaffinity, false, domctl_getnodeaffinity},
+    {XEN_DOMCTL_set_ext_vcpucontext, false, domctl_set_ext_vcpucontext},
+    {XEN_DOMCTL_get_ext_vcpucontext, COPY_BACK, domctl_get_ext_vcpucontext},
+    {XEN_DOMCTL_setvcpuextstate, false, domctl_setvcpuextstate},
+    {XEN_DOMCTL_getvcpuextstate, COPY_BACK, domctl_getvcpuextstate},
+    {XEN_DOMCTL_set_vcpu_msrs, COPY_BACK, domctl_set_vcpu_msrs},
+    {XEN_DOMCTL_get_vcpu_msrs, COPY_BACK, domctl_get_vcpu_msrs},
     {XEN_DOMCTL_sendtrigger, false, domctl_sendtrigger},
     {XEN_DOMCTL_scheduler_op, COPY_BACK, domctl_scheduler_op},
     {XEN_DOMCTL_gethvmcontext, COPY_BACK, domctl_gethvmcontext},
@@ -66,13 +72,18 @@ int bitmap_from_tools(struct cpu_mask *mask, const struct xenctl_bitmap *b)
     return 0;
 }
 
+/* What a map has beyond our CPUs may be long, so it is cleared a page at a time. */
 int bitmap_to_tools(const struct xenctl_bitmap *b, const uint64_t *bits, unsigned nr_bits)
 {
-    unsigned bytes = min((b->nr_bits + 7) / 8, (nr_bits + 7) / 8);
-    int rc = copy_to_guest(guest_handle(b->bitmap), bits, bytes);
-    if (rc)
-        return rc;
-    return clear_guest(guest_offset(guest_handle(b->bitmap), bytes), (b->nr_bits + 7) / 8 - bytes);
+    uint64_t size = ((uint64_t)b->nr_bits + 7) / 8, done = min(size, ((uint64_t)nr_bits + 7) / 8);
+    int rc = copy_to_guest(guest_handle(b->bitmap), bits, done);
+    while (!rc && done < size) {
+        uint64_t n = min(size - done, (uint64_t)PAGE_SIZE);
+        rc = clear_guest(guest_offset(guest_handle(b->bitmap), done), n);
+        done += n;
+        preempt_point();
+    }
+    return rc;
 }
 
 /* A referenced target, NULL for "none named"; false: there is no such domain. */
@@ -102,9 +113,9 @@ static int run(domctl_handler handler, uint64_t arg, struct xen_domctl *op, bool
     int rc = permission_check(current_domain(), __HYPERVISOR_domctl, op->cmd, d);
     if (!rc)
         rc = handler(d, op);
-    /* set_cpu_policy names the leaf that it refused. */
-    if (copy_back && (!rc || op->cmd == XEN_DOMCTL_set_cpu_policy) &&
-        copy_to_guest(guest_ptr(arg), op, sizeof(*op)))
+    /* These two name the leaf and the MSR that they refused. */
+    bool tells = op->cmd == XEN_DOMCTL_set_cpu_policy || op->cmd == XEN_DOMCTL_set_vcpu_msrs;
+    if (copy_back && (!rc || tells) && copy_to_guest(guest_ptr(arg), op, sizeof(*op)))
         rc = -XEN_EFAULT;
     if (d)
         domain_put(d);

@@ -3,7 +3,7 @@
 #include "lib/string.h"
 #include "pv/pv.h"
 
-static struct vcpu *find_vcpu(struct domain *d, uint32_t id)
+struct vcpu *domctl_vcpu(struct domain *d, uint32_t id)
 {
     return id < d->max_vcpus ? READ_ONCE(d->vcpu[id]) : NULL;
 }
@@ -35,7 +35,7 @@ int domctl_max_vcpus(struct domain *d, struct xen_domctl *op)
 
 int domctl_setvcpucontext(struct domain *d, struct xen_domctl *op)
 {
-    struct vcpu *v = find_vcpu(d, op->u.vcpucontext.vcpu);
+    struct vcpu *v = domctl_vcpu(d, op->u.vcpucontext.vcpu);
     if (!v)
         return -XEN_ENOENT;
     if (!op->u.vcpucontext.ctxt.p || d->is_hvm)
@@ -66,7 +66,7 @@ int domctl_setvcpucontext(struct domain *d, struct xen_domctl *op)
 
 int domctl_getvcpucontext(struct domain *d, struct xen_domctl *op)
 {
-    struct vcpu *v = find_vcpu(d, op->u.vcpucontext.vcpu);
+    struct vcpu *v = domctl_vcpu(d, op->u.vcpucontext.vcpu);
     if (!v)
         return -XEN_ESRCH;
     if (!v->initialised)
@@ -88,7 +88,7 @@ int domctl_getvcpucontext(struct domain *d, struct xen_domctl *op)
 int domctl_getvcpuinfo(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_getvcpuinfo *info = &op->u.getvcpuinfo;
-    const struct vcpu *v = find_vcpu(d, info->vcpu);
+    const struct vcpu *v = domctl_vcpu(d, info->vcpu);
     if (!v)
         return -XEN_ESRCH;
     uint32_t blockers = READ_ONCE(v->sched.blockers);
@@ -110,7 +110,7 @@ int domctl_setvcpuaffinity(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_vcpuaffinity *a = &op->u.vcpuaffinity;
     struct cpu_mask hard, soft;
-    struct vcpu *v = find_vcpu(d, a->vcpu);
+    struct vcpu *v = domctl_vcpu(d, a->vcpu);
     if (!v)
         return -XEN_EINVAL;
     if (!(a->flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT)) ||
@@ -142,7 +142,7 @@ int domctl_setvcpuaffinity(struct domain *d, struct xen_domctl *op)
 int domctl_getvcpuaffinity(struct domain *d, struct xen_domctl *op)
 {
     struct xen_domctl_vcpuaffinity *a = &op->u.vcpuaffinity;
-    const struct vcpu *v = find_vcpu(d, a->vcpu);
+    const struct vcpu *v = domctl_vcpu(d, a->vcpu);
     int rc = 0;
     if (!v)
         return -XEN_EINVAL;
@@ -177,7 +177,7 @@ int domctl_sendtrigger(struct domain *d, struct xen_domctl *op)
     const struct xen_domctl_sendtrigger *t = &op->u.sendtrigger;
     switch (t->trigger) {
     case XEN_DOMCTL_SENDTRIGGER_NMI: {
-        struct vcpu *v = find_vcpu(d, t->vcpu);
+        struct vcpu *v = domctl_vcpu(d, t->vcpu);
         if (!v)
             return -XEN_ESRCH;
         vcpu_send_nmi(v);

@@ -53,6 +53,7 @@ int domctl_get_cpu_policy(struct domain *d, struct xen_domctl *op);
 int domctl_set_cpu_policy(struct domain *d, struct xen_domctl *op);
 
 /* domctl_vcpu.c */
+struct vcpu *domctl_vcpu(struct domain *d, uint32_t id); /* NULL: it has none of that number */
 int domctl_max_vcpus(struct domain *d, struct xen_domctl *op);
 int domctl_setvcpucontext(struct domain *d, struct xen_domctl *op);
 int domctl_getvcpucontext(struct domain *d, struct xen_domctl *op);
@@ -71,6 +72,14 @@ int domctl_gethvmcontext_partial(struct domain *d, struct xen_domctl *op);
 int domctl_set_paging_mempool_size(struct domain *d, struct xen_domctl *op);
 int domctl_get_paging_mempool_size(struct domain *d, struct xen_domctl *op);
 int domctl_shadow_op(struct domain *d, struct xen_domctl *op);
+
+/* domctl_state.c */
+int domctl_get_ext_vcpucontext(struct domain *d, struct xen_domctl *op);
+int domctl_set_ext_vcpucontext(struct domain *d, struct xen_domctl *op);
+int domctl_getvcpuextstate(struct domain *d, struct xen_domctl *op);
+int domctl_setvcpuextstate(struct domain *d, struct xen_domctl *op);
+int domctl_get_vcpu_msrs(struct domain *d, struct xen_domctl *op);
+int domctl_set_vcpu_msrs(struct domain *d, struct xen_domctl *op);
 
 /* domctl_resource.c */
 int domctl_max_mem(struct domain *d, struct xen_domctl *op);

@@ -1,6 +1,6 @@
 /*
  * platform_op (xen/platform.h): what domain 0 does to the machine on our behalf or asks of it: the
- * clock, sleep states, firmware facts, CPU numbers.
+ * clock, sleep states, firmware facts, CPU numbers, our symbols.
  */
 #include "acpi/acpi.h"
 #include "boot/bootinfo.h"
@@ -51,6 +51,66 @@ static int platform_get_cpuinfo(struct xen_platform_op *op)
     p->acpi_id = c->acpi_id;
     p->flags = bit_test(cpus_online.bits, c->id) ? XEN_PCPU_FLAGS_ONLINE : 0;
     return 0;
+}
+
+static int platform_get_cpu_version(struct xen_platform_op *op)
+{
+    struct xenpf_pcpu_version *p = &op->u.pcpu_version;
+    uint32_t r[4];
+    p->max_present = cpus_present - 1;
+    if (p->xen_cpuid >= cpus_present || !bit_test(cpus_online.bits, p->xen_cpuid)) {
+        memset(p->vendor_id, 0, sizeof(p->vendor_id));
+        p->family = p->model = p->stepping = 0;
+        return 0;
+    }
+    /* All CPUs of a machine are alike: this one answers (SDM vol. 2, CPUID leaves 0 and 1). */
+    cpuid(0, 0, r);
+    memcpy(p->vendor_id, &r[1], 4);
+    memcpy(p->vendor_id + 4, &r[3], 4);
+    memcpy(p->vendor_id + 8, &r[2], 4);
+    cpuid(1, 0, r);
+    p->family = cpu_features.family;
+    p->model = cpu_features.model;
+    p->stepping = r[0] & 0xf;
+    return 0;
+}
+
+static int platform_getidletime(struct xen_platform_op *op)
+{
+    struct xenpf_getidletime *g = &op->u.getidletime;
+    const struct xenctl_bitmap map = {{(void *)g->cpumap_bitmap.p}, g->cpumap_nr_cpus};
+    struct cpu_mask asked, present = {{0}};
+    int rc = bitmap_from_tools(&asked, &map);
+    unsigned i;
+    if (rc)
+        return rc;
+    g->now = time_now();
+    for_each_cpu(i, &asked) {
+        if (i >= cpus_present || !cpus[i] || !cpus[i]->idle)
+            continue;
+        uint64_t idle = vcpu_run_time(cpus[i]->idle);
+        rc = copy_element_to_guest(guest_handle(g->idletime), i, &idle);
+        if (rc)
+            return rc;
+        bit_set(present.bits, i);
+    }
+    return bitmap_to_tools(&map, present.bits, MAX_CPUS);
+}
+
+/* The symbol of number symnum, for domain 0's /proc/xen/xensyms; the one after the last is "". */
+static int platform_get_symbol(struct xen_platform_op *op)
+{
+    struct xenpf_symdata *s = &op->u.symdata;
+    const char *name = symbol_by_number(s->symnum, &s->address);
+    uint32_t room = s->namelen, length = name ? strlen(name) : 0;
+    s->type = 't';
+    s->namelen = length;
+    if (!name) { /* the same number again says: that was all */
+        s->address = 0;
+        return 0;
+    }
+    s->symnum++;
+    return copy_to_guest(guest_handle(s->name), name, min(room, length + 1));
 }
 
 /* Offsets in EFI_SYSTEM_TABLE (UEFI 2.10 section 4.3.1). */
@@ -136,6 +196,9 @@ static const struct {
     {XENPF_settime64, platform_settime64},
     {XENPF_settime32, platform_settime32},
     {XENPF_get_cpuinfo, platform_get_cpuinfo},
+    {XENPF_get_cpu_version, platform_get_cpu_version},
+    {XENPF_getidletime, platform_getidletime},
+    {XENPF_get_symbol, platform_get_symbol},
     {XENPF_firmware_info, platform_firmware_info},
     {XENPF_enter_acpi_sleep, platform_enter_acpi_sleep},
     {XENPF_cpu_online, platform_cpu_hotplug},

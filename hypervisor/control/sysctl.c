@@ -104,6 +104,8 @@ static int sysctl_cpupool_op(struct xen_sysctl *op)
         return bitmap_to_tools(&c->cpumap, none.bits, MAX_CPUS);
     case XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN:
         return c->cpupool_id == 0 ? 0 : -XEN_ENOENT;
+    case XEN_SYSCTL_CPUPOOL_OP_ADDCPU:
+        return c->cpupool_id == 0 ? -XEN_ENODEV : -XEN_ENOENT; /* no CPU is free */
     default:
         return -XEN_EOPNOTSUPP;
     }

@@ -181,6 +181,8 @@ void fpu_save(void *area);
  * not valid there (reserved MXCSR bits) is dropped; other components become initial. */
 void fpu_set_legacy(void *area, const void *fxsave);
 void fpu_get_legacy(const void *area, void *fxsave);
+/* May @area, of which @n bytes came from elsewhere, be loaded? Only @components may be in it. */
+bool fpu_state_is_valid(const void *area, size_t n, uint64_t components);
 /* XCR0 of the running vCPU (an emulated XSETBV); the caller has checked it against xcr0_mask. */
 void fpu_set_xcr0(uint64_t xcr0);
 void fpu_restore(const void *area, uint64_t xcr0);
@@ -230,6 +232,8 @@ uint64_t extable_find(uint64_t rip);
 
 /* Symbols, linked into the image by the Makefile; "?" when unknown. */
 const char *symbol_find(uint64_t addr, uint64_t *offset);
+/* In the order of addresses; NULL: there is no such number. */
+const char *symbol_by_number(uint32_t number, uint64_t *addr);
 void stack_trace(const struct cpu_user_regs *regs);
 void regs_dump(const struct cpu_user_regs *regs);
 

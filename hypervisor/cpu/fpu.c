@@ -182,6 +182,17 @@ void fpu_set_legacy(void *area, const void *fxsave)
         a->xstate_bv = 3; /* x87 and SSE */
 }
 
+bool fpu_state_is_valid(const void *area, size_t n, uint64_t components)
+{
+    const struct xsave_area *a = area;
+    if (n < sizeof(*a) || (a->xstate_bv & ~components) || a->xcomp_bv)
+        return false;
+    for (unsigned i = 0; i < ARRAY_SIZE(a->reserved1); i++)
+        if (a->reserved1[i])
+            return false;
+    return true;
+}
+
 void fpu_get_legacy(const void *area, void *fxsave)
 {
     memcpy(fxsave, area, LEGACY_SIZE);

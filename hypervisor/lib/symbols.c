@@ -34,3 +34,11 @@ const char *symbol_find(uint64_t addr, uint64_t *offset)
     *offset = addr - start - symbol_table[lo - 1].offset;
     return symbol_names + symbol_table[lo - 1].name;
 }
+
+const char *symbol_by_number(uint32_t number, uint64_t *addr)
+{
+    if (number >= symbol_count)
+        return NULL;
+    *addr = (uint64_t)__image_start + symbol_table[number].offset;
+    return symbol_names + symbol_table[number].name;
+}

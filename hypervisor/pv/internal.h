@@ -5,21 +5,6 @@
 
 #include "pv/pv.h"
 
-/* Addresses as the CPU takes them: bits 63..47 equal (APM vol. 2 section 5.3.1). */
-static inline bool is_canonical(uint64_t addr)
-{
-    return (uint64_t)((int64_t)(addr << 16) >> 16) == addr;
-}
-static inline bool is_hypervisor_addr(uint64_t addr)
-{
-    return addr >= HV_VIRT_START && addr < HV_VIRT_END;
-}
-/* What a code or breakpoint address of a guest may be. */
-static inline bool is_guest_addr(uint64_t addr)
-{
-    return is_canonical(addr) && !is_hypervisor_addr(addr);
-}
-
 /* Flags that a guest may have while it runs; IF is always added (APM vol. 2 section 3.1.4). */
 #define RFLAGS_GUEST 0x250dd5UL /* CF PF AF ZF SF TF DF OF RF AC ID */
 static inline uint64_t rflags_for_guest(uint64_t rflags)

@@ -56,6 +56,22 @@ struct pv_vcpu {
 void pv_init_cpu(void); /* this CPU's SYSCALL entry: MSRs and stub */
 void pv_init(void);     /* registers guest_ops, page_type_ops, grant_pv_ops, exception handler */
 
+/* Addresses as the CPU takes them: bits 63..47 equal (APM vol. 2 section 5.3.1). */
+static inline bool is_canonical(uint64_t addr)
+{
+    return (uint64_t)((int64_t)(addr << 16) >> 16) == addr;
+}
+static inline bool is_hypervisor_addr(uint64_t addr)
+{
+    return addr >= HV_VIRT_START && addr < HV_VIRT_END;
+}
+/* What a code or breakpoint address of a guest may be. */
+static inline bool is_guest_addr(uint64_t addr)
+{
+    return is_canonical(addr) && !is_hypervisor_addr(addr);
+}
+bool pv_xcr0_is_valid(uint64_t value); /* as a guest may set it */
+
 /* --- page tables (pv/pagetable.c) --- */
 /* Entries (APM vol. 2 section 5.3). */
 #define PTE_P     (1UL << 0)

@@ -69,9 +69,9 @@ static void test_booleans(void **state)
     }
     good("no-noreboot");
     assert_false(boot_options.noreboot);
-    good("no-smep smep no-x2apic watchdog sync_console");
+    good("no-smep smep no-x2apic sync_console");
     assert_false(boot_options.no_smep);
-    assert_true(boot_options.no_x2apic && boot_options.watchdog && boot_options.sync_console);
+    assert_true(boot_options.no_x2apic && boot_options.sync_console);
     bad("noreboot=2", "noreboot");
     bad("noreboot=", "noreboot");
     bad("no-smap=1", "smap");

@@ -22,6 +22,10 @@ long populate(uint16_t d, xen_pfn_t *list, unsigned long n, unsigned order);
 void children(void); /* child.c */
 void domctls(void);  /* domctls.c */
 void failures(void); /* failures.c */
+void children(void); /* child.c */
+void domctls(void);  /* domctls.c */
+void failures(void); /* failures.c */
 void hardware(void); /* hvm.c */
+void rarities(void); /* operations.c */
 
 #endif

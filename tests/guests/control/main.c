@@ -580,6 +580,7 @@ void test_main(void)
     early_event();
     domctls();
     hardware();
+    rarities();
     children();
     failures();
 }
