@@ -1,7 +1,7 @@
 /*
  * A domain's registers as a stream of records (xen/hvm/save.h, xen/arch-x86/hvm/save.h): how the
- * tools give a guest its first ones, and look at them. A record is a descriptor and a body; CPU is
- * the one that we read and write, HEADER and END frame a stream.
+ * tools give a guest its first ones, and look at them. A record is a descriptor and a body; CPU and
+ * MTRR are those that we read and write, HEADER and END frame a stream.
  *
  * A stream is checked as a whole before anything of it is taken.
  */
@@ -19,7 +19,7 @@ static uint32_t stream_size(const struct domain *d)
     for_each_vcpu(d, v)
         vcpus++;
     return 2 * RECORD_LEAST + sizeof(struct hvm_save_header) +
-           vcpus * (RECORD_LEAST + sizeof(struct hvm_hw_cpu));
+           vcpus * (2 * RECORD_LEAST + sizeof(struct hvm_hw_cpu) + sizeof(struct hvm_hw_mtrr));
 }
 
 /* --- one vCPU --- */
@@ -119,6 +119,29 @@ static void set_cpu(struct vcpu *v, const struct hvm_hw_cpu *c)
     v->initialised = true;
 }
 
+/* --- memory types: PAT is the guest's; without ranges all memory is write-back --- */
+
+#define MTRR_WRITE_BACK 6
+#define MTRR_ENABLED    (1u << 11)
+
+static void get_mtrr(const struct vcpu *v, struct hvm_hw_mtrr *m)
+{
+    memset(m, 0, sizeof(*m));
+    m->msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
+    m->msr_mtrr_def_type = MTRR_WRITE_BACK;
+}
+
+/* What would not be so is refused. */
+static int check_mtrr(const struct hvm_hw_mtrr *m)
+{
+    for (unsigned i = 0; i < MTRR_VCNT; i++)
+        if (m->msr_mtrr_var[2 * i + 1] & MTRR_ENABLED)
+            return -XEN_EOPNOTSUPP;
+    if ((m->msr_mtrr_def_type & 0xff) != MTRR_WRITE_BACK || !hvm_pat_ok(m->msr_pat_cr))
+        return -XEN_EOPNOTSUPP;
+    return 0;
+}
+
 /* --- streams: @d is paused --- */
 
 static uint8_t *put_record(uint8_t *at, uint16_t type, uint16_t instance, const void *body,
@@ -140,6 +163,9 @@ uint32_t hvm_context_get(struct domain *d, void *buf)
     if (!c)
         return 0;
     for_each_vcpu(d, v) {
+        struct hvm_hw_mtrr mtrr;
+        get_mtrr(v, &mtrr);
+        at = put_record(at, HVM_SAVE_CODE(MTRR), v->id, &mtrr, sizeof(mtrr));
         if (!v->initialised)
             continue;
         get_cpu(v, c);
@@ -187,7 +213,18 @@ static int read_records(struct domain *d, const uint8_t *buf, uint32_t size, boo
             memcpy(&header, buf + at, sizeof(header));
             if (header.magic != HVM_FILE_MAGIC || header.version != HVM_FILE_VERSION)
                 return -XEN_EINVAL;
-        } else if (h.typecode != HVM_SAVE_CODE(MTRR)) {
+        } else if (h.typecode == HVM_SAVE_CODE(MTRR)) {
+            struct hvm_hw_mtrr m;
+            struct vcpu *v = h.instance < d->max_vcpus ? READ_ONCE(d->vcpu[h.instance]) : NULL;
+            if (!v || h.length != sizeof(m))
+                return -XEN_EINVAL;
+            memcpy(&m, buf + at, sizeof(m));
+            int rc = check_mtrr(&m);
+            if (rc)
+                return rc;
+            if (commit)
+                hvm_ops->set_reg(v, HVM_PAT, m.msr_pat_cr);
+        } else {
             return -XEN_EOPNOTSUPP;
         }
         at += h.length;

@@ -131,6 +131,7 @@ void hvm_skip(struct vcpu *v, unsigned length); /* an instruction was executed f
 
 /* --- msr.c: 0, or the guest's #GP --- */
 int __must_check hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
+bool hvm_pat_ok(uint64_t value);
 int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 
 /* --- mmio.c: instructions executed for the guest --- */

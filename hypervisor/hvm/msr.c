@@ -70,15 +70,14 @@ static int write_efer(struct vcpu *v, uint64_t value)
     return 0;
 }
 
-static int write_pat(struct vcpu *v, uint64_t value)
+bool hvm_pat_ok(uint64_t value)
 {
     for (unsigned i = 0; i < 8; i++) {
         uint8_t type = value >> 8 * i;
         if (type > 7 || type == 2 || type == 3)
-            return -XEN_EPERM;
+            return false;
     }
-    hvm_ops->set_reg(v, HVM_PAT, value);
-    return 0;
+    return true;
 }
 
 static int write_hypercall_page(struct vcpu *v, uint64_t value)
@@ -101,7 +100,10 @@ int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
     case MSR_EFER:
         return write_efer(v, value);
     case MSR_PAT:
-        return write_pat(v, value);
+        if (!hvm_pat_ok(value))
+            return -XEN_EPERM;
+        hvm_ops->set_reg(v, HVM_PAT, value);
+        return 0;
     case MSR_TSC_AUX:
         if (!cpu_features.rdtscp || value >> 32)
             return -XEN_EPERM;

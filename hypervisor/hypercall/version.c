@@ -76,7 +76,10 @@ long hc_xen_version(uint64_t cmd, uint64_t arg)
     case XENVER_compile_info:
         return get_compile_info(p);
     case XENVER_capabilities:
-        return put_string(p, hvm_available() ? "xen-3.0-x86_64 hvm-3.0-x86_64 " : "xen-3.0-x86_64 ",
+        return put_string(p,
+                          hvm_available()
+                              ? "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
+                              : "xen-3.0-x86_64 ",
                           sizeof(xen_capabilities_info_t));
     case XENVER_changeset:
         return put_string(p, changeset, sizeof(xen_changeset_info_t));

@@ -114,7 +114,22 @@ static void streams(uint16_t d)
     dc.u.hvmcontext.buffer.p = buffer;
     dc.u.hvmcontext.size = sizeof(buffer);
     CHECK_EQ(domctl(XEN_DOMCTL_gethvmcontext, d), 0);
-    struct hvm_hw_cpu *c = (void *)(buffer + offsetof(__typeof__(stream), body));
+    struct hvm_hw_cpu *c = NULL;
+    unsigned mtrrs = 0;
+    for (uint8_t *at = buffer;;) {
+        struct hvm_save_descriptor *h = (void *)at;
+
+        if (h->typecode == HVM_SAVE_CODE(END) || at >= buffer + dc.u.hvmcontext.size)
+            break;
+        mtrrs += h->typecode == HVM_SAVE_CODE(MTRR);
+        if (h->typecode == HVM_SAVE_CODE(CPU))
+            c = (void *)(h + 1);
+        at += sizeof(*h) + h->length;
+    }
+    CHECK_EQ(mtrrs, 1);
+    CHECK(c);
+    if (!c)
+        return;
     CHECK_EQ(c->rip, CODE_AT);
     CHECK_EQ(c->cs_arbytes, 0xc9b);
     memset(&dc.u, 0, sizeof(dc.u));
