@@ -83,6 +83,22 @@ static int take_table(struct batch *b, mfn_t m)
     return 0;
 }
 
+/*
+ * A frame of a translated domain is named by its guest frame number: the entry gets the frame that
+ * is there now, which the reference that the entry takes keeps in place of the number.
+ */
+static int translate(uint64_t *e, struct domain *pg_owner)
+{
+    if (likely(!pg_owner->is_hvm) || !(*e & PTE_P))
+        return 0;
+    struct page *page = domain_get_page(pg_owner, gfn(pte_mfn(*e).n));
+    if (!page)
+        return -XEN_EINVAL;
+    *e = (*e & ~PTE_ADDR) | mfn_to_maddr(page_to_mfn(page)).a;
+    page_put(page);
+    return 0;
+}
+
 static int update_entry(struct batch *b, uint64_t at, uint64_t value, bool preserve_ad)
 {
     if (at % sizeof(uint64_t))
@@ -114,11 +130,14 @@ static int update_one(struct batch *b, const struct mmu_update *u)
 {
     uint64_t at = u->ptr & ~3UL;
     switch (u->ptr & 3) {
-    case MMU_NORMAL_PT_UPDATE:
-    case MMU_PT_UPDATE_NO_TRANSLATE: /* PV values are never translated */
+    case MMU_PT_UPDATE_NO_TRANSLATE: /* a machine frame, as XENMEM_acquire_resource gives */
         return update_entry(b, at, u->val, false);
-    case MMU_PT_UPDATE_PRESERVE_AD:
-        return update_entry(b, at, u->val, true);
+    case MMU_NORMAL_PT_UPDATE:
+    case MMU_PT_UPDATE_PRESERVE_AD: {
+        uint64_t value = u->val;
+        int rc = translate(&value, b->pg_owner);
+        return rc ? rc : update_entry(b, at, value, (u->ptr & 3) == MMU_PT_UPDATE_PRESERVE_AD);
+    }
     default:
         return update_m2p(b, at, u->val);
     }
@@ -218,7 +237,9 @@ static int update_va(uint64_t va, uint64_t value, uint64_t flags, struct domain 
     int rc = pv_pt_find_l1(current_vcpu(), va, &table, &index);
     if (rc)
         return rc;
-    rc = pt_write(table, index, value, pg_owner, false, NULL);
+    rc = translate(&value, pg_owner);
+    if (!rc)
+        rc = pt_write(table, index, value, pg_owner, false, NULL);
     page_put_and_type(table);
     return rc ? rc : flush_as_asked(va, flags);
 }

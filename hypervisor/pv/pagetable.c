@@ -194,20 +194,6 @@ static bool entry_replace(uint64_t *p, uint64_t *old, uint64_t new, bool preserv
     return __atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/*
- * A frame of a translated domain is named by its guest frame number: the entry gets the frame that
- * is there now, which the reference that the entry takes keeps in place of the number.
- */
-static int translate(uint64_t *e, struct domain *pg_owner)
-{
-    struct page *page = domain_get_page(pg_owner, gfn(pte_mfn(*e).n));
-    if (!page)
-        return -XEN_EINVAL;
-    *e = (*e & ~PTE_ADDR) | mfn_to_maddr(page_to_mfn(page)).a;
-    page_put(page);
-    return 0;
-}
-
 int pt_write(struct page *table, unsigned index, uint64_t new, struct domain *pg_owner,
              bool preserve_ad, const uint64_t *expected)
 {
@@ -217,8 +203,6 @@ int pt_write(struct page *table, unsigned index, uint64_t new, struct domain *pg
         return -XEN_EPERM;
     if (new &PTE_P) {
         int rc = check_bits(new, level);
-        if (!rc && unlikely(pg_owner->is_hvm))
-            rc = translate(&new, pg_owner);
         if (rc)
             return rc;
         new = fix_bits(new);
