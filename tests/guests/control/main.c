@@ -212,6 +212,22 @@ static void foreign(void)
     CHECK(!domain_info(d, &info));
 }
 
+/* A domain with vCPUs and a page. */
+static long create_full(uint16_t *id)
+{
+    xen_pfn_t page = 0;
+    long rc = create_with(plain_config(), 0, id);
+    if (rc)
+        return rc;
+    memset(&dc, 0, sizeof(dc));
+    dc.u.max_mem.max_memkb = 64;
+    domctl(XEN_DOMCTL_max_mem, *id);
+    dc.u.max_vcpus.max = 2;
+    domctl(XEN_DOMCTL_max_vcpus, *id);
+    populate(*id, &page, 1, 0);
+    return 0;
+}
+
 static void many(void)
 {
     uint64_t before;
@@ -222,7 +238,7 @@ static void many(void)
     section("many at once, and the list of all");
     /* Twice: caches may keep what the first round made them grow to. */
     for (unsigned i = 0; i < 16; i++)
-        create_with(plain_config(), 0, &ids[i]);
+        create_full(&ids[i]);
     for (unsigned i = 0; i < 16; i++)
         destroy(ids[i]);
     nap(1000000000);
@@ -249,20 +265,12 @@ static void many(void)
     check_free(before, __FILE__, __LINE__);
     /* And over and over: nothing is lost on the way, once caches have what they keep. */
     for (unsigned i = 0; i < 110; i++) {
-        xen_pfn_t page = 0;
-
         if (i == 10) {
             nap(1000000000);
             before = free_pages();
         }
-        if (create_with(plain_config(), 0, &ids[0]))
+        if (create_full(&ids[0]))
             break;
-        memset(&dc, 0, sizeof(dc));
-        dc.u.max_mem.max_memkb = 64;
-        domctl(XEN_DOMCTL_max_mem, ids[0]);
-        dc.u.max_vcpus.max = 2;
-        domctl(XEN_DOMCTL_max_vcpus, ids[0]);
-        populate(ids[0], &page, 1, 0);
         destroy(ids[0]);
     }
     check_free(before, __FILE__, __LINE__);
