@@ -6,6 +6,8 @@ import base64
 import gzip
 import json
 
+import pytest
+
 DISK = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"
 ASCII = "".join(map(chr, range(33, 127)))
 
@@ -46,7 +48,9 @@ def keys(host, domid, text):
         for key in text))
 
 
+@pytest.mark.slow
 def test_screen_and_keyboard(host):
+    host.run("xl destroy one; while xl domid one; do sleep 0.5; done", 60) # another file's guest
     host.create("one", memory=192, disk=[DISK], vfb=["vnc=1,vnclisten=127.0.0.1,vncunused=1"],
                 extra="root=/dev/xvda1 console=tty0 console=hvc0 name=one")
     domid = host.domid("one")
