@@ -21,13 +21,14 @@ unsigned grant_table_frames(struct domain *d); /* now in use */
 unsigned grant_table_max_frames(struct domain *d);
 
 /*
- * What a PV guest's mapping of a granted frame needs from pv/ (arrow upwards, set by pv_init()).
- * @addr: virtual address, or machine address of the entry when @contains_pte.
+ * What the current domain's mapping of a granted frame needs from pv/ or hvm/ (arrow upwards, set
+ * by pv_init() and hvm_init()). @addr: for PV a virtual address, or machine address of the entry
+ * when @contains_pte; for others a guest-physical one.
  */
-struct grant_pv_ops {
+struct grant_map_ops {
     int (*map)(uint64_t addr, mfn_t frame, unsigned gnttab_flags); /* GNTST_* */
     int (*unmap)(uint64_t addr, mfn_t frame, unsigned gnttab_flags, uint64_t replace_addr);
 };
-extern const struct grant_pv_ops *grant_pv_ops;
+extern const struct grant_map_ops *grant_pv_ops, *grant_hvm_ops;
 
 #endif

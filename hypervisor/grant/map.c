@@ -1,18 +1,24 @@
 /*
  * Mapping what others have granted, and ending that.
  *
- * A map is: a handle, a use of the grant (use.c), the page-table entry (grant_pv_ops). An unmap is
- * the entry, then one TLB flush for the whole slice of the batch, then the uses and the handles: so
- * a frame is never given back while a TLB still knows it. In between a handle is MAPPING_BUSY,
- * which keeps the caller's other vCPUs off it. Locks are held one at a time and never across
- * grant_pv_ops, which may wait.
+ * A map is: a handle, a use of the grant (use.c), the page-table entry (struct grant_map_ops). An
+ * unmap is the entry, then one TLB flush for the whole slice of the batch, then the uses and the
+ * handles: so a frame is never given back while a TLB still knows it. In between a handle is
+ * MAPPING_BUSY, which keeps the caller's other vCPUs off it. Locks are held one at a time and never
+ * across the latter, which may wait.
  *
  * A mapping counts its granter, whose table therefore outlives it; a granter that dies leaves
  * existing mappings valid.
  */
 #include "grant/internal.h"
 
-const struct grant_pv_ops *grant_pv_ops __ro_after_init;
+const struct grant_map_ops *grant_pv_ops __ro_after_init;
+const struct grant_map_ops *grant_hvm_ops __ro_after_init;
+
+static const struct grant_map_ops *map_ops(void)
+{
+    return unlikely(current_domain()->is_hvm) ? grant_hvm_ops : grant_pv_ops;
+}
 
 static inline struct grant_use use_of(const struct mapping *m)
 {
@@ -125,7 +131,7 @@ static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use)
     if (status)
         goto out_handle;
     if (halves & MAPPING_HOST) {
-        status = grant_pv_ops->map(op->host_addr, frame, op->flags);
+        status = map_ops()->map(op->host_addr, frame, op->flags);
         if (status)
             goto out_use;
     }
@@ -219,7 +225,7 @@ static int unmap_halves(const struct unmap_args *a, const struct mapping *m, uin
     if (a->host_addr) {
         if (!(m->flags & MAPPING_HOST))
             return GNTST_bad_virt_addr;
-        int status = grant_pv_ops->unmap(a->host_addr, frame, gnttab_flags(m), a->new_addr);
+        int status = map_ops()->unmap(a->host_addr, frame, gnttab_flags(m), a->new_addr);
         if (status)
             return status;
         *halves |= MAPPING_HOST;

@@ -3,6 +3,7 @@
  * the whole room.
  */
 #include "console/console.h"
+#include "grant/grant.h"
 #include "hvm/hvm.h"
 #include "lib/string.h"
 
@@ -101,6 +102,7 @@ bool hvm_available(void)
 void hvm_init(void)
 {
     hvm_ops_table = &ops;
+    grant_hvm_ops = &hvm_grant_ops;
     hvm_memory_init();
     if (!svm_available())
         return;

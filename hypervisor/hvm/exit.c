@@ -141,8 +141,12 @@ static void rdpmc(struct vcpu *v)
 static void nested_fault(struct vcpu *v)
 {
     struct hvm_exit *e = &v->hvm->exit;
-    if (p2m_is_mapped(v->domain, gfn(e->gpa >> PAGE_SHIFT)))
+    gfn_t g = gfn(e->gpa >> PAGE_SHIFT);
+    if (p2m_is_mapped(v->domain, g)) {
+        if ((e->access & HVM_WRITE) && p2m_is_read_only(v->domain, g))
+            hvm_inject_gp(v); /* a page lent for reading */
         return;
+    }
     if (e->access == HVM_FETCH) {
         domain_kill(v->domain, "v%u: runs code at 0x%lx, where no memory is (rip 0x%lx)", v->id,
                     e->gpa, v->stack->regs.rip);

@@ -67,15 +67,22 @@ void p2m_fini(struct domain *d);
 int __must_check p2m_add(struct domain *d, gfn_t g, struct page *page, unsigned order);
 /* The same for device memory: no references. */
 int __must_check p2m_add_device(struct domain *d, gfn_t g, mfn_t m);
+/*
+ * Another domain's page, which the caller may show to @d: as long as it is there it is referenced.
+ * -XEN_EBUSY: it is a page table of its owner and cannot be written.
+ */
+int __must_check p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable);
 /* False: nothing was there. The TLBs are flushed when it returns. */
 bool p2m_remove(struct domain *d, gfn_t g);
 /* As p2m_remove() when @g is @page; and without flush: the caller does that by p2m_flush(). */
 bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page);
+bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page); /* no flush either */
 void p2m_flush(struct domain *d);
-/* The RAM at @g, a reference taken; NULL. Whoever owns it. */
+/* The RAM at @g, a reference taken; NULL. Whoever owns it; *writable: by us, through that. */
 struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
 bool p2m_is_mapped(const struct domain *d, gfn_t g);
-int __must_check p2m_relinquish(struct domain *d); /* 0, -XEN_EAGAIN; may preempt_point() */
+bool p2m_is_read_only(const struct domain *d, gfn_t g); /* mapped, but not for writing */
+int __must_check p2m_relinquish(struct domain *d);      /* 0, -XEN_EAGAIN; may preempt_point() */
 
 /* --- walk.c --- */
 /*
@@ -158,6 +165,9 @@ uint32_t hvm_context_get(struct domain *d, void *buf); /* bytes; 0: no memory */
 int __must_check hvm_context_set(struct domain *d, const void *buf, uint32_t size);
 /* One vCPU's CPU record, without descriptor; its size. */
 int __must_check hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf, uint32_t size);
+
+/* --- grant_map.c --- */
+extern const struct grant_map_ops hvm_grant_ops;
 
 /* --- physmap.c --- */
 /* XENMEM_add_to_physmap, its batch, remove_from_physmap: by domain/memory.c. */

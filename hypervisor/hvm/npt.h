@@ -15,7 +15,8 @@
 #define NPT_A      (1UL << 5)
 #define NPT_D      (1UL << 6)
 #define NPT_PS     (1UL << 7)
-#define NPT_DEVICE (1UL << 9) /* no RAM: holds no reference */
+#define NPT_DEVICE (1UL << 9)  /* no RAM: holds no reference */
+#define NPT_LENT   (1UL << 10) /* another domain's page; without NPT_RW it holds no WRITABLE use */
 #define NPT_ADDR   0x000ffffffffff000UL
 
 static inline mfn_t npt_mfn(uint64_t e)

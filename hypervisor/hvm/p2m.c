@@ -105,7 +105,11 @@ static int frames_get(struct domain *d, struct page *page, uint64_t n)
 
 static void leaf_put(uint64_t e, unsigned level)
 {
-    if ((e & NPT_P) && !(e & NPT_DEVICE))
+    if (!(e & NPT_P) || (e & NPT_DEVICE))
+        return;
+    if ((e & NPT_LENT) && !(e & NPT_RW))
+        page_put(mfn_to_page(npt_mfn(e)));
+    else
         frames_put(mfn_to_page(npt_mfn(e)), 1UL << level_order[level]);
 }
 
@@ -243,8 +247,31 @@ int p2m_add_device(struct domain *d, gfn_t g, mfn_t m)
     return rc;
 }
 
-/* @page NULL: whatever is there. */
-static bool take_out(struct domain *d, gfn_t g, const struct page *page)
+int p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable)
+{
+    uint64_t old, leaf = npt_leaf(page_to_mfn(page), 1, NPT_LENT);
+    if (!gfns_ok(g, 1) || !page_get_any(page))
+        return -XEN_EINVAL;
+    if (!writable)
+        leaf &= ~NPT_RW;
+    else if (page_get_type_fast(page, PAGE_WRITABLE)) {
+        page_put(page);
+        return -XEN_EBUSY;
+    }
+    if (writable)
+        page_type_mark_foreign(page);
+    int rc = put_leaf(d, g, 1, leaf, &old);
+    if (rc) {
+        leaf_put(leaf, 1);
+    } else if (old & NPT_P) {
+        leaf_put(old, 1);
+        p2m_flush(d);
+    }
+    return rc;
+}
+
+/* What is at @g goes if it has @bits, and is @page unless that is NULL. */
+static bool take_out(struct domain *d, gfn_t g, const struct page *page, uint64_t bits)
 {
     struct p2m *p = p2m_of(d);
     uint64_t old = 0;
@@ -253,7 +280,7 @@ static bool take_out(struct domain *d, gfn_t g, const struct page *page)
         return false;
     spin_lock(&p->lock);
     uint64_t *e = find_slot(d, g, 1, false, &rc);
-    if (e && (!page || npt_mfn(*e).n == page_to_mfn(page).n))
+    if (e && (*e & bits) == bits && (!page || npt_mfn(*e).n == page_to_mfn(page).n))
         old = __atomic_exchange_n(e, 0, __ATOMIC_ACQ_REL);
     spin_unlock(&p->lock);
     leaf_put(old, 1);
@@ -262,7 +289,7 @@ static bool take_out(struct domain *d, gfn_t g, const struct page *page)
 
 bool p2m_remove(struct domain *d, gfn_t g)
 {
-    bool was = take_out(d, g, NULL);
+    bool was = take_out(d, g, NULL, 0);
     if (was)
         p2m_flush(d);
     return was;
@@ -270,7 +297,12 @@ bool p2m_remove(struct domain *d, gfn_t g)
 
 bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page)
 {
-    return take_out(d, g, page);
+    return take_out(d, g, page, 0);
+}
+
+bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page)
+{
+    return take_out(d, g, page, NPT_LENT);
 }
 
 void p2m_flush(struct domain *d)
@@ -307,12 +339,18 @@ bool p2m_is_mapped(const struct domain *d, gfn_t g)
     return lookup(d, g) & NPT_P;
 }
 
+bool p2m_is_read_only(const struct domain *d, gfn_t g)
+{
+    return (lookup(d, g) & (NPT_P | NPT_RW | NPT_DEVICE)) == NPT_P;
+}
+
 struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
 {
     uint64_t e = lookup(d, g);
     if (!(e & NPT_P) || (e & NPT_DEVICE))
         return NULL;
-    *writable = e & NPT_RW;
+    /* A lent page may become its owner's page table as soon as its WRITABLE use ends. */
+    *writable = (e & NPT_RW) && !(e & NPT_LENT);
     struct page *page = mfn_to_page(npt_mfn(e));
     return page_get_any(page) ? page : NULL;
 }

@@ -1,5 +1,5 @@
 /*
- * Granted frames in a PV guest's page tables (struct grant_pv_ops).
+ * Granted frames in a PV guest's page tables (struct grant_map_ops).
  *
  * An entry that maps a granted frame holds its own reference and, when writable, its own WRITABLE
  * use, as any L1 entry does; the grant's handle holds another (grant/). So it does not matter how
@@ -107,7 +107,7 @@ static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t repl
     return rc;
 }
 
-const struct grant_pv_ops pv_grant_ops = {
+const struct grant_map_ops pv_grant_ops = {
     .map = grant_map,
     .unmap = grant_unmap,
 };

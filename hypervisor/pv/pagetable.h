@@ -5,8 +5,8 @@
 #include "hypercall/guest_access.h"
 #include "pv/pv.h"
 
-struct grant_pv_ops;
-extern const struct grant_pv_ops pv_grant_ops; /* grant_map.c */
+struct grant_map_ops;
+extern const struct grant_map_ops pv_grant_ops; /* grant_map.c */
 
 #define PT_ENTRIES 512
 

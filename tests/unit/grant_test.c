@@ -101,7 +101,7 @@ static int pv_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace
     return GNTST_okay;
 }
 
-static const struct grant_pv_ops pv = {pv_map, pv_unmap};
+static const struct grant_map_ops pv = {pv_map, pv_unmap};
 
 /* --- set-up --- */
 

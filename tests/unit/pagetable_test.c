@@ -26,7 +26,7 @@
 
 /* --- what pv/ needs of other rooms --- */
 
-const struct grant_pv_ops *grant_pv_ops;
+const struct grant_map_ops *grant_pv_ops;
 static struct domain io = {.id = DOMID_IO}, xen = {.id = DOMID_XEN};
 static unsigned local_flushes, all_flushes, vcpu_flushes, evicted;
 

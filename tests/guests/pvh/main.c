@@ -6,6 +6,7 @@
  */
 #include "hvm.h"
 #include <xen/arch-x86/cpuid.h>
+#include <xen/grant_table.h>
 
 const char test_name[] = "pvh";
 
@@ -115,6 +116,76 @@ static void physmap(void)
     CHECK(HC(memory_op, XENMEM_maximum_gpfn, &self) >= (long)frame);
 }
 
+/* Domain 0 lends to itself; what is mapped where, a guest of this kind says by frame number. */
+static struct gnttab_map_grant_ref map(void *at, uint32_t flags)
+{
+    struct gnttab_map_grant_ref m = {
+        .host_addr = (uint64_t)at, .flags = flags, .ref = 8, .dom = 0, .status = 99};
+    CHECK_EQ(HC(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
+    return m;
+}
+
+static int unmap(void *at, uint32_t handle)
+{
+    struct gnttab_unmap_grant_ref u = {.host_addr = (uint64_t)at, .handle = handle, .status = 99};
+    CHECK_EQ(HC(grant_table_op, GNTTABOP_unmap_grant_ref, &u, 1), 0);
+    return u.status;
+}
+
+static void grants(void)
+{
+    static volatile uint8_t table_page[PAGE_SIZE] __attribute__((aligned(4096)));
+    static volatile uint8_t lent[PAGE_SIZE] __attribute__((aligned(4096)));
+    static volatile uint8_t window[PAGE_SIZE] __attribute__((aligned(4096)));
+    volatile struct grant_entry_v1 *table = (volatile void *)table_page;
+    struct xen_add_to_physmap add = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .gpfn = (uint64_t)table_page >> 12};
+    xen_pfn_t frame = (uint64_t)window >> 12;
+    struct xen_memory_reservation hole = {
+        .domid = DOMID_SELF, .nr_extents = 1, .extent_start.p = &frame};
+
+    section("grants");
+    CHECK_EQ(HC(memory_op, XENMEM_add_to_physmap, &add), 0);
+    lent[0] = 42;
+    table[8].frame = (uint64_t)lent >> 12;
+    table[8].domid = 0;
+    table[8].flags = GTF_permit_access;
+
+    CHECK_EQ(map((void *)window, GNTMAP_host_map).status, GNTST_bad_virt_addr); /* memory is there */
+    CHECK_EQ(HC(memory_op, XENMEM_decrease_reservation, &hole), 1);
+    struct gnttab_map_grant_ref m = map((void *)window, GNTMAP_host_map);
+    CHECK_EQ(m.status, GNTST_okay);
+    CHECK_EQ(window[0], 42);
+    window[1] = 43;
+    CHECK_EQ(lent[1], 43);
+    CHECK_EQ(table[8].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    CHECK_EQ(map((void *)window, GNTMAP_host_map).status, GNTST_bad_virt_addr);
+    /* We do not write to what is lent for the guest: a page table it could be by then. */
+    CHECK_EQ(HC(xen_version, XENVER_get_features, window + 64), -XEN_EFAULT);
+    CHECK(unmap((void *)lent, m.handle) != GNTST_okay);
+    CHECK_EQ(unmap((void *)window, m.handle), GNTST_okay);
+    CHECK_EQ(unmap((void *)window, m.handle), GNTST_bad_handle);
+    CHECK_EQ(window[0], 0xff);
+    CHECK_EQ(table[8].flags, GTF_permit_access);
+
+    m = map((void *)window, GNTMAP_host_map | GNTMAP_readonly);
+    CHECK_EQ(m.status, GNTST_okay);
+    CHECK_EQ(window[1], 43);
+    CHECK(!try_write((void *)(window + 8), 1));
+    CHECK_TRAP(T_GP, 0);
+    CHECK_EQ(lent[1], 43);
+    /* What is taken out behind the handle's back is not unmapped, and nothing is lost. */
+    struct xen_remove_from_physmap r = {.domid = DOMID_SELF, .gpfn = frame};
+    CHECK_EQ(HC(memory_op, XENMEM_remove_from_physmap, &r), 0);
+    CHECK(unmap((void *)window, m.handle) != GNTST_okay);
+
+    CHECK_EQ(map((void *)window, GNTMAP_host_map | GNTMAP_contains_pte).status,
+             GNTST_general_error);
+    CHECK_EQ(map((void *)0xfffffffffffff000UL, GNTMAP_host_map).status, GNTST_bad_virt_addr);
+    CHECK_EQ(HC(memory_op, XENMEM_populate_physmap, &hole), 1);
+    CHECK_EQ(window[1], 0);
+}
+
 static void events(void)
 {
     struct evtchn_bind_ipi ipi = {.vcpu = 0};
@@ -163,6 +234,7 @@ void test_main(void)
     identity();
     bad_input();
     physmap();
+    grants();
     events();
     timer();
 }
