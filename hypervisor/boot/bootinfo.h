@@ -54,7 +54,7 @@ struct boot_options {
     char console[64]; /* console=com1,vga */
     char com1[64];    /* com1=115200,8n1[,port[,irq]] */
     char com2[64];
-    char dom0[8];             /* "", "pv" or "pvh" */
+    char dom0[16];            /* "", "pv", "pvh" or "pvh,platform" */
     uint64_t dom0_mem;        /* bytes; 0 = all that is free but a reserve */
     uint64_t dom0_mem_min;    /* bytes; too little memory when less is free */
     uint64_t dom0_mem_max;    /* bytes; 0 = as dom0_mem */

@@ -6,14 +6,19 @@
 #include "hvm/hvm.h"
 #include "lib/string.h"
 
+static bool emulation_ok(uint32_t flags)
+{
+    return flags == XEN_X86_EMU_LAPIC || flags == HVM_EMULATION_PC;
+}
+
 /* PV guests take all emulated devices off; misc_flags bit 0 relaxes MSR checks (we are lenient). */
 static int check_create(const struct xen_domctl_createdomain *c)
 {
     const uint32_t hvm = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
     bool is_hvm = c->flags & XEN_DOMCTL_CDF_hvm;
-    /* PVH alone: nested paging, and a local APIC as the only emulated device. */
+    /* Nested paging; a local APIC as the only emulated device, or a whole PC. */
     if (c->flags & XEN_DOMCTL_CDF_nested_virt ||
-        (is_hvm && (!hvm_available() || c->arch.emulation_flags != XEN_X86_EMU_LAPIC)))
+        (is_hvm && (!hvm_available() || !emulation_ok(c->arch.emulation_flags))))
         return -XEN_EOPNOTSUPP;
     if ((c->flags & hvm) && (c->flags & hvm) != hvm)
         return -XEN_EINVAL;
@@ -50,6 +55,7 @@ int domctl_createdomain(struct domain *none, struct xen_domctl *op)
         .max_grant_frames = c->max_grant_frames,
         .max_maptrack_frames = c->max_maptrack_frames,
         .flags = c->flags,
+        .emulation = c->arch.emulation_flags,
     };
     memcpy(config.uuid, c->handle, sizeof(config.uuid));
     struct domain *d;

@@ -193,7 +193,7 @@ static void give_machine(struct domain *d)
         panic("cannot record what domain 0 may use: error %d", rc);
 }
 
-struct domain *dom0_create(uint64_t pages, uint32_t flags)
+struct domain *dom0_create(uint64_t pages, uint32_t flags, uint32_t emulation)
 {
     unsigned online = bitmap_weight(cpus_online.bits, MAX_CPUS);
     struct domain_config config = {
@@ -202,6 +202,7 @@ struct domain *dom0_create(uint64_t pages, uint32_t flags)
         .max_grant_frames = -1,
         .max_maptrack_frames = -1,
         .flags = flags,
+        .emulation = emulation,
         .privileged = true,
     };
     config.max_vcpus = min(config.max_vcpus, (unsigned)MAX_VCPUS);
@@ -240,7 +241,7 @@ static struct domain *build_pv(const struct dom0_image *img, uint64_t pages)
     if (why)
         panic("domain 0 kernel: %s (%lu KiB given)", why, pages << 2);
 
-    struct domain *d = dom0_create(pages, 0);
+    struct domain *d = dom0_create(pages, 0, 0);
     unsigned list_order;
     mfn_t *frames = allocate(d, pages, &list_order);
     load_kernel(img, frames);
@@ -261,7 +262,9 @@ static struct domain *build_pv(const struct dom0_image *img, uint64_t pages)
 void dom0_build(void)
 {
     struct dom0_image img;
-    bool pvh = !strcmp(boot_options.dom0, "pvh");
+    /* With a whole PC's devices, for tests of these by tiny kernels. */
+    bool platform = !strcmp(boot_options.dom0, "pvh,platform");
+    bool pvh = platform || !strcmp(boot_options.dom0, "pvh");
     if (boot_options.dom0[0] && !pvh && strcmp(boot_options.dom0, "pv"))
         log_warn("dom0=%s is not known (pv or pvh): pv", boot_options.dom0);
     if (!bootinfo.modules)
@@ -273,7 +276,7 @@ void dom0_build(void)
         panic("domain 0 kernel (first module, %lu bytes): %s", kernel->size, why);
 
     uint64_t pages = choose_pages();
-    struct domain *d = pvh ? dom0_build_pvh(&img, pages) : build_pv(&img, pages);
+    struct domain *d = pvh ? dom0_build_pvh(&img, pages, platform) : build_pv(&img, pages);
     give_machine(d);
     log_info("domain 0: %lu MiB, %u vCPUs, %s kernel at 0x%lx, entry 0x%lx, initrd %lu KiB",
              pages >> 8, d->max_vcpus, pvh ? "PVH" : "PV", img.start, img.entry,

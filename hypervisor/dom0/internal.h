@@ -43,10 +43,11 @@ const char *dom0_layout_plan(struct dom0_layout *l, const struct dom0_image *img
 uint64_t dom0_pagetables_build(const struct dom0_layout *l, const struct dom0_image *img,
                                const mfn_t *frames);
 
-/* The domain with its vCPUs, as the command line has it; @flags: XEN_DOMCTL_CDF_*. */
-struct domain *dom0_create(uint64_t pages, uint32_t flags);
+/* The domain with its vCPUs, as the command line has it; @flags: XEN_DOMCTL_CDF_*;
+ * @emulation: XEN_X86_EMU_*. */
+struct domain *dom0_create(uint64_t pages, uint32_t flags, uint32_t emulation);
 
 /* All of it but the right to the machine. Panics. */
-struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages);
+struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages, bool whole_pc);
 
 #endif

@@ -109,7 +109,7 @@ static void describe(struct domain *d, uint64_t at, uint64_t initrd_at, uint64_t
     put(d, at + sizeof(p), cmdline, strlen(cmdline) + 1);
 }
 
-struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages)
+struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages, bool whole_pc)
 {
     const struct boot_module *initrd = bootinfo.modules > 1 ? &bootinfo.module[1] : NULL;
     uint64_t initrd_size = initrd ? initrd->size : 0;
@@ -122,7 +122,8 @@ struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages)
         panic("domain 0 kernel: 0x%lx to 0x%lx with what goes behind it is not its memory's",
               img->start, img->end);
 
-    struct domain *d = dom0_create(pages, XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap);
+    struct domain *d = dom0_create(pages, XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap,
+                                   whole_pc ? HVM_EMULATION_PC : XEN_X86_EMU_LAPIC);
     populate(d, pages);
     set_map(d, bytes);
     load_kernel(d, img);

@@ -197,6 +197,7 @@ int domain_create(domid_t id, const struct domain_config *config, struct domain 
     init_fields(d, id);
     d->privileged = config->privileged;
     d->create_flags = config->flags;
+    d->emulation = config->emulation;
     d->is_hvm = config->flags & XEN_DOMCTL_CDF_hvm;
     d->max_vcpus = config->max_vcpus;
     memcpy(d->uuid, config->uuid, sizeof(d->uuid));

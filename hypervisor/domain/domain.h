@@ -109,6 +109,7 @@ struct domain {
     bool debugger_attached;   /* [d] */
     xen_domain_handle_t uuid; /* [d] */
     uint32_t create_flags;    /* [I] XEN_DOMCTL_CDF_* */
+    uint32_t emulation;       /* [I] XEN_X86_EMU_*: devices of a hardware-virtualized one */
     uint32_t vm_assist;       /* [a] VMASST bits */
     ns_t created;
     bool watchdog_on[2];
@@ -170,6 +171,7 @@ struct domain_config { /* decoded from struct xen_domctl_createdomain, or made b
     unsigned max_vcpus, max_evtchn_port;
     int max_grant_frames, max_maptrack_frames; /* negative = default */
     uint32_t flags;                            /* XEN_DOMCTL_CDF_* */
+    uint32_t emulation;                        /* XEN_X86_EMU_* */
     xen_domain_handle_t uuid;
     bool privileged;
 };

@@ -5,6 +5,7 @@
 #include "console/console.h"
 #include "grant/grant.h"
 #include "hvm/hvm.h"
+#include "hvm/platform.h"
 #include "lib/string.h"
 
 const struct hvm_ops *hvm_ops __ro_after_init;
@@ -18,6 +19,11 @@ static int init(struct domain *d)
         return -XEN_ENOMEM;
     d->hvm->params[HVM_PARAM_TRIPLE_FAULT_REASON] = SHUTDOWN_reboot;
     int rc = p2m_init(d);
+    if (!rc) {
+        rc = platform_init(d);
+        if (rc)
+            p2m_fini(d);
+    }
     if (rc) {
         zfree(d->hvm);
         d->hvm = NULL;
@@ -29,6 +35,7 @@ static void fini(struct domain *d)
 {
     if (!d->hvm)
         return;
+    platform_fini(d);
     p2m_fini(d);
     zfree(d->hvm);
     d->hvm = NULL;

@@ -22,7 +22,13 @@ struct p2m {
     uint64_t tables;      /* [p2m lock] pages of page tables */
 };
 
+/* XEN_X86_EMU_* of a domain with a whole PC around it; the other choice is the local APIC alone. */
+#define HVM_EMULATION_PC ((uint32_t)(XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI))
+
+struct platform;
+
 struct hvm_domain {
+    struct platform *platform; /* [I] NULL: no device but the local APICs */
     struct p2m p2m;
     void *backend;
     uint64_t params[HVM_NR_PARAMS]; /* [d] */
