@@ -74,13 +74,28 @@ static bool take_back(struct page *page)
     return true;
 }
 
-/* 2^order fresh zeroed frames for @d; NULL when there are none or @d may not have more. */
-static struct page *give_extent(const struct batch *b)
+/* @pfn: of the first of 2^order frames, or M2P_INVALID. */
+static void name_extent(struct page *page, unsigned order, uint64_t pfn)
+{
+    for (uint64_t j = 0; j < 1UL << order; j++)
+        m2p_set(mfn(page_to_mfn(page).n + j), pfn == M2P_INVALID ? pfn : pfn + j);
+}
+
+/*
+ * 2^order fresh zeroed frames for @d, called @pfn in the machine-to-physical table; NULL when there
+ * are none, @d may not have more, or the caller cannot be told. Once they are @d's, another vCPU
+ * may give them back and a third domain have them: everything else is done before.
+ */
+static struct page *give_extent(const struct batch *b, uint64_t i, uint64_t pfn)
 {
     struct page *page = page_alloc_width(b->order, ALLOC_ZERO | ALLOC_PREEMPT, b->width);
     if (!page)
         return NULL;
-    if (page_assign(b->d, page, b->order)) {
+    xen_pfn_t answer = page_to_mfn(page).n;
+    name_extent(page, b->order, pfn);
+    if ((b->want_result && copy_element_to_guest(b->extents, i, &answer)) ||
+        page_assign(b->d, page, b->order)) {
+        name_extent(page, b->order, M2P_INVALID);
         page_free(page, b->order);
         return NULL;
     }
@@ -112,23 +127,9 @@ static uint64_t give(const struct batch *b, bool named)
         if (named && copy_element_from_guest(&guest_frame, b->extents, i))
             return i;
 
-        struct page *page = give_extent(b);
-        if (!page)
+        struct page *page = give_extent(b, i, named ? guest_frame : M2P_INVALID);
+        if (!page || !show_extent(b, page, guest_frame))
             return i;
-
-        uint64_t first = page_to_mfn(page).n;
-        for (uint64_t j = 0; j < frames; j++)
-            m2p_set(mfn(first + j), named ? guest_frame + j : M2P_INVALID);
-        if (!show_extent(b, page, guest_frame))
-            return i;
-        if (b->want_result) {
-            xen_pfn_t answer = first;
-            if (copy_element_to_guest(b->extents, i, &answer)) {
-                for (uint64_t j = 0; j < frames; j++)
-                    take_back(page + j);
-                return i;
-            }
-        }
         if (frames >= FRAMES_PER_SLICE || i % FRAMES_PER_SLICE == FRAMES_PER_SLICE - 1)
             preempt_point();
     }
@@ -186,7 +187,7 @@ static long change_reservation(uint64_t op, guest_ptr_t arg)
 #define EXCHANGE_MAX_ORDER 9
 
 struct exchange {
-    struct page **in;   /* @frames of them, each with the allocation's reference and one of ours */
+    struct page **in;   /* @frames of them, frozen */
     struct page **out;  /* first page of each output extent */
     xen_pfn_t *out_gfn; /* guest frame number of each output extent */
     uint64_t frames;    /* per chunk */
@@ -196,28 +197,22 @@ struct exchange {
 
 static void exchange_drop_inputs(struct exchange *x, uint64_t held)
 {
-    while (held--) {
-        page_restore_allocation(x->in[held]);
-        page_put(x->in[held]);
-    }
+    while (held--)
+        page_thaw(x->in[held]);
 }
 
-/* Takes the frame out of the reservation, so that nobody else can; it still counts there. */
+/* Nobody maps it nor can from here on, so that it leaves the domain for sure. */
 static int exchange_take_input(struct domain *d, gfn_t g, struct page **in)
 {
     struct page *p = domain_get_page(d, g);
     if (!p)
         return -XEN_EINVAL;
-    if (!page_drop_allocation(p)) {
+    if (!page_freeze(p)) {
         page_put(p);
         return -XEN_EBUSY;
     }
     *in = p;
-    if (READ_ONCE(p->refs) == 2) /* the allocation's and ours: nothing maps it */
-        return 0;
-    page_restore_allocation(p);
-    page_put(p);
-    return -XEN_EBUSY;
+    return 0;
 }
 
 static int exchange_take_inputs(struct exchange *x, struct domain *d, guest_ptr_t list, uint64_t c)
@@ -262,19 +257,14 @@ static int exchange_alloc_outputs(struct exchange *x)
 static void exchange_commit(struct exchange *x, struct domain *d)
 {
     for (uint64_t i = 0; i < x->frames >> x->out_order; i++) {
+        name_extent(x->out[i], x->out_order, x->out_gfn[i]);
         if (page_assign_exchanged(d, x->out[i], x->out_order)) {
+            name_extent(x->out[i], x->out_order, M2P_INVALID);
             page_free(x->out[i], x->out_order); /* the domain is dying: it needs none */
-            continue;
         }
-        uint64_t first = page_to_mfn(x->out[i]).n;
-        for (uint64_t j = 0; j < 1UL << x->out_order; j++)
-            m2p_set(mfn(first + j), x->out_gfn[i] + j);
     }
-    for (uint64_t i = 0; i < x->frames; i++) {
-        m2p_set(page_to_mfn(x->in[i]), M2P_INVALID);
-        page_put(x->in[i]); /* the allocation's */
-        page_put(x->in[i]); /* ours */
-    }
+    for (uint64_t i = 0; i < x->frames; i++)
+        page_release_frozen(x->in[i]);
 }
 
 static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen_memory_exchange *e,

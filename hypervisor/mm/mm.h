@@ -207,8 +207,14 @@ void page_put(struct page *page);                  /* the last one frees it */
  * page_put() for it; false when that was done before.
  */
 bool page_drop_allocation(struct page *page);
-/* Undoes that, as long as the allocation's reference has not been put. */
-void page_restore_allocation(struct page *page);
+/*
+ * Takes away the allocation's reference and the caller's, when there are no others: nobody can take
+ * one from then on. Then page_thaw() gives the allocation back, or page_release_frozen() the page.
+ * No preempt_point() in between.
+ */
+bool __must_check page_freeze(struct page *page);
+void page_thaw(struct page *page);
+void page_release_frozen(struct page *page);
 
 /* A dying domain's page that has been dealt with: to d->page_list_done. A reference is held. */
 void page_list_mark_done(struct domain *d, struct page *page);

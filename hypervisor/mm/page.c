@@ -217,7 +217,19 @@ bool page_drop_allocation(struct page *page)
     return old & PAGE_REF_ALLOCATED;
 }
 
-void page_restore_allocation(struct page *page)
+bool page_freeze(struct page *page)
 {
-    __atomic_fetch_or(&page->refs, PAGE_REF_ALLOCATED, __ATOMIC_ACQ_REL);
+    uint32_t only = PAGE_REF_ALLOCATED | 2;
+    return __atomic_compare_exchange_n(&page->refs, &only, 0, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+void page_thaw(struct page *page)
+{
+    __atomic_store_n(&page->refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
+}
+
+void page_release_frozen(struct page *page)
+{
+    page_release(page);
 }

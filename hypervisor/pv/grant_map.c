@@ -70,9 +70,11 @@ static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
     return GNTST_okay;
 }
 
-/* What goes where the grant was: nothing, or the mapping that is now at @addr (moved from there).
+/*
+ * What goes where the grant was, whose entry is @from: nothing, or the mapping that is now at
+ * @addr, moved from there. Not the same entry: the grant would stay mapped without its handle.
  */
-static int take_replacement(uint64_t addr, bool is_entry, uint64_t *entry)
+static int take_replacement(uint64_t addr, bool is_entry, const uint64_t *from, uint64_t *entry)
 {
     struct page *table;
     unsigned index;
@@ -82,9 +84,34 @@ static int take_replacement(uint64_t addr, bool is_entry, uint64_t *entry)
     int rc = find_entry(addr, is_entry, &table, &index);
     if (rc != GNTST_okay)
         return rc;
-    *entry = __atomic_exchange_n(pt_entry(table, index), 0, __ATOMIC_ACQ_REL);
+    uint64_t *p = pt_entry(table, index);
+    if (p == from)
+        rc = GNTST_bad_virt_addr;
+    else
+        *entry = __atomic_exchange_n(p, 0, __ATOMIC_ACQ_REL);
     page_put_and_type(table);
-    return GNTST_okay;
+    return rc;
+}
+
+static bool maps(uint64_t entry, mfn_t frame)
+{
+    return (entry & PTE_P) && mfn_equal(pte_mfn(entry), frame);
+}
+
+/*
+ * Only the mapping itself may go: another vCPU may be moving it to where no handle would be left
+ * for it. The CPU may set A and D meanwhile.
+ */
+static int swap_mapping(uint64_t *p, mfn_t frame, uint64_t entry)
+{
+    uint64_t old = READ_ONCE(*p);
+    while (maps(old, frame))
+        if (__atomic_compare_exchange_n(p, &old, entry, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
+            pt_l1_put(old);
+            return GNTST_okay;
+        }
+    return GNTST_general_error;
 }
 
 static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace_addr)
@@ -96,13 +123,15 @@ static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t repl
     if (rc != GNTST_okay)
         return rc;
 
-    uint64_t *p = pt_entry(table, index), old = READ_ONCE(*p), entry = 0;
-    if ((old & PTE_P) && mfn_equal(pte_mfn(old), frame))
-        rc = take_replacement(replace_addr, is_entry, &entry);
-    else
-        rc = GNTST_general_error;
-    if (rc == GNTST_okay)
-        replace_entry(table, index, entry);
+    uint64_t *p = pt_entry(table, index), entry = 0;
+    rc = GNTST_general_error;
+    if (maps(READ_ONCE(*p), frame))
+        rc = take_replacement(replace_addr, is_entry, p, &entry);
+    if (rc == GNTST_okay) {
+        rc = swap_mapping(p, frame, entry);
+        if (rc != GNTST_okay)
+            pt_l1_put(entry); /* two vCPUs at one entry: who is late loses its mapping */
+    }
     page_put_and_type(table);
     return rc;
 }
