@@ -82,6 +82,51 @@ static uint64_t logic(uint64_t result, unsigned size, uint64_t *flags)
     return result & size_mask(size);
 }
 
+static uint64_t rotate(enum alu_op op, uint64_t v, unsigned count, unsigned size, uint64_t *flags)
+{
+    unsigned bits = 8 * size;
+    bool left = op == ALU_ROL || op == ALU_RCL, through = op >= ALU_RCL;
+    bool carry = *flags & FLAG_CF;
+    unsigned n = count % (through ? bits + 1 : bits);
+    for (unsigned i = 0; i < n; i++) {
+        bool out = left ? v >> (bits - 1) & 1 : v & 1, in = through ? carry : out;
+        v = left ? (v << 1 | in) & size_mask(size) : v >> 1 | (uint64_t)in << (bits - 1);
+        carry = out;
+    }
+    bool top = v >> (bits - 1) & 1, below = v >> (bits - 2) & 1;
+    if (!through)
+        carry = left ? v & 1 : top;
+    set_flag(flags, FLAG_CF, carry);
+    set_flag(flags, FLAG_OF, left ? top != carry : top != below);
+    return v;
+}
+
+static uint64_t shift(enum alu_op op, uint64_t v, unsigned count, unsigned size, uint64_t *flags)
+{
+    unsigned bits = 8 * size;
+    bool top = v >> (bits - 1) & 1, carry;
+    uint64_t result;
+    if (op == ALU_SHR) {
+        carry = count <= bits && (v >> (count - 1) & 1);
+        result = count < bits ? v >> count : 0;
+        set_flag(flags, FLAG_OF, top);
+    } else if (op == ALU_SAR) {
+        unsigned n = min(count, bits);
+        uint64_t wide = sign_extend(v, size);
+        carry = (uint64_t)((int64_t)wide >> (n - 1)) & 1;
+        result = (uint64_t)((int64_t)wide >> min(n, 63u)) & size_mask(size);
+        set_flag(flags, FLAG_OF, false);
+    } else {
+        carry = count <= bits && (v >> (bits - count) & 1);
+        result = count < bits ? v << count & size_mask(size) : 0;
+        set_flag(flags, FLAG_OF, carry != (result >> (bits - 1) & 1));
+    }
+    set_flag(flags, FLAG_CF, carry);
+    set_flag(flags, FLAG_AF, false);
+    set_result_flags(flags, result, size);
+    return result;
+}
+
 uint64_t alu(enum alu_op op, uint64_t dst, uint64_t src, unsigned size, uint64_t *flags)
 {
     bool carry = *flags & FLAG_CF;
@@ -126,6 +171,16 @@ uint64_t alu(enum alu_op op, uint64_t dst, uint64_t src, unsigned size, uint64_t
         if (op == ALU_BT)
             return dst;
         return op == ALU_BTS ? dst | bit : op == ALU_BTR ? dst & ~bit : dst ^ bit;
+    case ALU_ROL:
+    case ALU_ROR:
+    case ALU_RCL:
+    case ALU_RCR:
+        return src ? rotate(op, dst, src, size, flags) : dst;
+    case ALU_SHL:
+    case ALU_SHR:
+    case ALU_SAL:
+    case ALU_SAR:
+        return src ? shift(op, dst, src, size, flags) : dst;
     }
     return dst;
 }

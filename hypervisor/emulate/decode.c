@@ -1,7 +1,7 @@
 /*
- * Instructions of 64-bit mode taken apart: prefixes, REX, opcode, ModRM, SIB, displacement,
- * immediate (APM vol. 3 chapter 1). Only the opcodes that execute.c, privileged.c and string.c know
- * get through; everything else is EMULATE_UNHANDLED before its operands are looked at.
+ * Instructions taken apart: prefixes, REX, opcode, ModRM, SIB, displacement, immediate (APM vol. 3
+ * chapter 1). Only the opcodes that execute.c, privileged.c, string.c and vector.c know get
+ * through; everything else is EMULATE_UNHANDLED before its operands are looked at.
  */
 #include "emulate/internal.h"
 
@@ -21,10 +21,12 @@ static bool next(struct reader *r, uint8_t *byte)
         return false;
     }
     while (r->at >= r->got) {
-        unsigned more = 0;
-        enum emulate_result res = r->ctx->ops->fetch(r->ctx, r->ctx->regs->rip + r->got,
-                                                     r->bytes + r->got, MAX_LENGTH - r->got, &more);
-        if (res != EMULATE_OK || more == 0 || more > MAX_LENGTH - r->got) {
+        unsigned more = 0, n = MAX_LENGTH - r->got;
+        uint64_t addr;
+        enum emulate_result res = code_address(r->ctx, r->got, &addr, &n);
+        if (res == EMULATE_OK)
+            res = r->ctx->ops->fetch(r->ctx, addr, r->bytes + r->got, n, &more);
+        if (res != EMULATE_OK || more == 0 || more > n) {
             r->failed = res == EMULATE_OK ? EMULATE_UNHANDLED : res;
             return false;
         }
@@ -55,10 +57,12 @@ static bool next_value(struct reader *r, unsigned n, uint64_t *value)
 #define I8    8u
 #define IZ    16u /* immediate of the operand size, at most four bytes */
 #define OFFS  32u /* an address in full */
+#define LONG  64u /* in 64-bit code only */
+#define XMM   128u
 
 static const uint8_t one_byte[256] = {
-    [0x63] = KNOWN | M,    /* movsxd */
-    [0x6c] = KNOWN | BYTE, /* ins */
+    [0x63] = KNOWN | M | LONG, /* movsxd */
+    [0x6c] = KNOWN | BYTE,     /* ins */
     [0x6d] = KNOWN,
     [0x6e] = KNOWN | BYTE, /* outs */
     [0x6f] = KNOWN,
@@ -79,12 +83,24 @@ static const uint8_t one_byte[256] = {
     [0xa3] = KNOWN | OFFS,
     [0xa4] = KNOWN | BYTE, /* movs */
     [0xa5] = KNOWN,
+    [0xa6] = KNOWN | BYTE, /* cmps */
+    [0xa7] = KNOWN,
     [0xa8] = KNOWN | BYTE | I8, /* test */
     [0xa9] = KNOWN | IZ,
     [0xaa] = KNOWN | BYTE, /* stos */
     [0xab] = KNOWN,
+    [0xac] = KNOWN | BYTE, /* lods */
+    [0xad] = KNOWN,
+    [0xae] = KNOWN | BYTE, /* scas */
+    [0xaf] = KNOWN,
+    [0xc0] = KNOWN | M | BYTE | I8, /* shifts and rotations */
+    [0xc1] = KNOWN | M | I8,
     [0xc6] = KNOWN | M | BYTE | I8, /* mov */
     [0xc7] = KNOWN | M | IZ,
+    [0xd0] = KNOWN | M | BYTE, /* shifts by one, by cl */
+    [0xd1] = KNOWN | M,
+    [0xd2] = KNOWN | M | BYTE,
+    [0xd3] = KNOWN | M,
     [0xe4] = KNOWN | BYTE | I8, /* in, out */
     [0xe5] = KNOWN | I8,
     [0xe6] = KNOWN | BYTE | I8,
@@ -105,17 +121,26 @@ static const uint8_t two_byte[256] = {
     [0x01] = KNOWN | M, /* invlpg, xsetbv, rdtscp */
     [0x06] = KNOWN,     /* clts */
     [0x09] = KNOWN,     /* wbinvd */
+    [0x10 ... 0x13] = KNOWN | M | XMM,
+    [0x16 ... 0x17] = KNOWN | M | XMM,
     [0x20] = KNOWN | M, /* mov to and from control and debug registers */
     [0x21] = KNOWN | M,
     [0x22] = KNOWN | M,
     [0x23] = KNOWN | M,
-    [0x30] = KNOWN,            /* wrmsr */
-    [0x31] = KNOWN,            /* rdtsc */
-    [0x32] = KNOWN,            /* rdmsr */
-    [0xa2] = KNOWN,            /* cpuid */
-    [0xa3] = KNOWN | M,        /* bt */
-    [0xab] = KNOWN | M,        /* bts */
-    [0xb0] = KNOWN | M | BYTE, /* cmpxchg */
+    [0x28 ... 0x29] = KNOWN | M | XMM,
+    [0x2b] = KNOWN | M | XMM,
+    [0x30] = KNOWN,              /* wrmsr */
+    [0x31] = KNOWN,              /* rdtsc */
+    [0x32] = KNOWN,              /* rdmsr */
+    [0x40 ... 0x4f] = KNOWN | M, /* cmov */
+    [0x6e ... 0x6f] = KNOWN | M | XMM,
+    [0x7e ... 0x7f] = KNOWN | M | XMM,
+    [0x90 ... 0x9f] = KNOWN | M | BYTE, /* set */
+    [0xa2] = KNOWN,                     /* cpuid */
+    [0xa3] = KNOWN | M,                 /* bt */
+    [0xab] = KNOWN | M,                 /* bts */
+    [0xae] = KNOWN | M,                 /* clflush */
+    [0xb0] = KNOWN | M | BYTE,          /* cmpxchg */
     [0xb1] = KNOWN | M,
     [0xb3] = KNOWN | M, /* btr */
     [0xb6] = KNOWN | M, /* movzx */
@@ -128,6 +153,9 @@ static const uint8_t two_byte[256] = {
     [0xc1] = KNOWN | M,
     [0xc3] = KNOWN | M, /* movnti */
     [0xc7] = KNOWN | M, /* cmpxchg8b, cmpxchg16b */
+    [0xd6] = KNOWN | M | XMM,
+    [0xe7] = KNOWN | M | XMM,
+    [0xf0] = KNOWN | M | XMM,
 };
 
 static unsigned attributes(const struct insn *in)
@@ -148,9 +176,36 @@ static unsigned attributes(const struct insn *in)
     return one_byte[in->opcode];
 }
 
+/* False: it is none. In 64-bit code ES, CS, SS and DS mean nothing as prefixes. */
+static bool segment_prefix(struct insn *in, uint8_t b, bool wide)
+{
+    enum emulate_seg seg;
+    switch (b) {
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+        seg = SEG_ES + (b >> 3 & 3);
+        if (wide)
+            return true;
+        break;
+    case 0x64:
+    case 0x65:
+        seg = b == 0x64 ? SEG_FS : SEG_GS;
+        break;
+    default:
+        return false;
+    }
+    in->seg_override = true;
+    in->seg = seg;
+    return true;
+}
+
 static bool decode_prefixes(struct reader *r, struct insn *in)
 {
+    bool wide = r->ctx->code == EMULATE_CODE64, other_address = false;
     uint8_t b;
+    in->address = wide ? 8 : r->ctx->code == EMULATE_CODE32 ? 4 : 2;
     for (;;) {
         if (!next(r, &b))
             return false;
@@ -159,7 +214,9 @@ static bool decode_prefixes(struct reader *r, struct insn *in)
             in->operand16 = true;
             break;
         case 0x67:
-            in->addr32 = true;
+            if (!other_address)
+                in->address = in->address == 4 ? 2 : 4;
+            other_address = true;
             break;
         case 0xf0:
             in->lock = true;
@@ -172,20 +229,13 @@ static bool decode_prefixes(struct reader *r, struct insn *in)
             in->rep = true;
             in->repne = false;
             break;
-        case 0x26: /* es, cs, ss, ds: no meaning in 64-bit mode */
-        case 0x2e:
-        case 0x36:
-        case 0x3e:
-            break;
-        case 0x64:
-        case 0x65:
-            in->seg_override = true;
-            in->seg = b == 0x64 ? SEG_FS : SEG_GS;
-            break;
-        case 0x40 ... 0x4f: /* counts only right before the opcode */
-            in->rex = b;
-            continue;
         default:
+            if (segment_prefix(in, b, wide))
+                break;
+            if (wide && (b & 0xf0) == 0x40) { /* counts only right before the opcode */
+                in->rex = b;
+                continue;
+            }
             in->opcode = b;
             if (b != 0x0f)
                 return true;
@@ -201,26 +251,37 @@ static uint64_t base_reg(const struct emulate_ctx *ctx, unsigned n)
     return *reg_slot(ctx->regs, n);
 }
 
-/* @relative: the displacement is from the end of the instruction, added when that is known. */
-static bool decode_modrm(struct reader *r, struct insn *in, bool *relative)
+/* Addresses of 16 bits (APM vol. 3 table A-33): base and index are given, there is no SIB. */
+static bool decode_address16(struct reader *r, struct insn *in)
 {
-    uint8_t modrm, sib;
+    static const uint8_t base[8] = {REG_RBX, REG_RBX, REG_RBP, REG_RBP,
+                                    REG_RSI, REG_RDI, REG_RBP, REG_RBX};
+    unsigned rm = in->rm & 7, disp_size = in->mod;
+    bool has_base = rm != 6 || in->mod;
     uint64_t disp = 0;
-    unsigned base, disp_size;
-    if (!next(r, &modrm))
+    if (has_base) {
+        in->ea = base_reg(r->ctx, base[rm]);
+        if (!in->seg_override && base[rm] == REG_RBP)
+            in->seg = SEG_SS;
+    } else {
+        disp_size = 2;
+    }
+    if (rm < 4)
+        in->ea += base_reg(r->ctx, rm & 1 ? REG_RDI : REG_RSI);
+    if (disp_size && !next_value(r, disp_size, &disp))
         return false;
-    in->mod = modrm >> 6;
-    in->reg = (modrm >> 3 & 7) | (in->rex & 4 ? 8 : 0);
-    in->rm = base = (modrm & 7) | (in->rex & 1 ? 8 : 0);
-    if (in->two_byte && in->opcode >= 0x20 && in->opcode <= 0x23)
-        in->mod = 3; /* mov of control and debug registers knows no memory (APM vol. 3) */
-    if (in->mod == 3)
-        return true;
+    in->ea += disp;
+    return true;
+}
 
-    in->is_mem = true;
-    disp_size = in->mod == 1 ? 1 : in->mod == 2 ? 4 : 0;
+/* @relative: the displacement is from the end of the instruction, added when that is known. */
+static bool decode_address(struct reader *r, struct insn *in, bool *relative)
+{
+    uint8_t sib, rm = in->rm & 7;
+    uint64_t disp = 0;
+    unsigned base = in->rm, disp_size = in->mod == 1 ? 1 : in->mod == 2 ? 4 : 0;
     bool has_base = true;
-    if ((modrm & 7) == 4) {
+    if (rm == 4) {
         if (!next(r, &sib))
             return false;
         unsigned index = (sib >> 3 & 7) | (in->rex & 2 ? 8 : 0);
@@ -231,10 +292,10 @@ static bool decode_modrm(struct reader *r, struct insn *in, bool *relative)
             has_base = false;
             disp_size = 4;
         }
-    } else if ((modrm & 7) == 5 && in->mod == 0) {
+    } else if (rm == 5 && in->mod == 0) {
         has_base = false;
         disp_size = 4;
-        *relative = true;
+        *relative = r->ctx->code == EMULATE_CODE64;
     }
     if (has_base) {
         in->ea += base_reg(r->ctx, base);
@@ -247,13 +308,29 @@ static bool decode_modrm(struct reader *r, struct insn *in, bool *relative)
     return true;
 }
 
-static unsigned operand_size(const struct insn *in, unsigned attr)
+static bool decode_modrm(struct reader *r, struct insn *in, bool *relative)
+{
+    uint8_t modrm;
+    if (!next(r, &modrm))
+        return false;
+    in->mod = modrm >> 6;
+    in->reg = (modrm >> 3 & 7) | (in->rex & 4 ? 8 : 0);
+    in->rm = (modrm & 7) | (in->rex & 1 ? 8 : 0);
+    if (in->two_byte && in->opcode >= 0x20 && in->opcode <= 0x23)
+        in->mod = 3; /* mov of control and debug registers knows no memory (APM vol. 3) */
+    if (in->mod == 3)
+        return true;
+    in->is_mem = true;
+    return in->address == 2 ? decode_address16(r, in) : decode_address(r, in, relative);
+}
+
+static unsigned operand_size(const struct emulate_ctx *ctx, const struct insn *in, unsigned attr)
 {
     if (attr & BYTE)
         return 1;
     if (in->rex & 8)
         return 8;
-    return in->operand16 ? 2 : 4;
+    return in->operand16 == (ctx->code == EMULATE_CODE16) ? 4 : 2;
 }
 
 static unsigned immediate_of(const struct insn *in, unsigned attr)
@@ -277,14 +354,15 @@ enum emulate_result insn_decode(struct emulate_ctx *ctx, struct insn *in)
     if (!decode_prefixes(&r, in))
         return r.failed;
     unsigned attr = attributes(in);
-    if (!(attr & KNOWN))
+    if (!(attr & KNOWN) || ((attr & LONG) && ctx->code != EMULATE_CODE64))
         return EMULATE_UNHANDLED;
-    in->size = operand_size(in, attr);
+    in->size = operand_size(ctx, in, attr);
+    in->is_vector = attr & XMM;
     if ((attr & M) && !decode_modrm(&r, in, &relative))
         return r.failed;
     if (attr & OFFS) {
         in->is_mem = true;
-        if (!next_value(&r, in->addr32 ? 4 : 8, &in->ea))
+        if (!next_value(&r, in->address, &in->ea))
             return r.failed;
     }
     unsigned imm = immediate_of(in, attr);
@@ -293,8 +371,7 @@ enum emulate_result insn_decode(struct emulate_ctx *ctx, struct insn *in)
     in->length = r.at;
     if (relative)
         in->ea += ctx->regs->rip + in->length;
-    if (in->addr32)
-        in->ea = (uint32_t)in->ea;
+    in->ea &= size_mask(in->address);
     ctx->length = in->length;
     return EMULATE_OK;
 }

@@ -1,7 +1,8 @@
 /*
- * Decoding and executing instructions for guests: privileged ones, writes to page tables, later
- * MMIO. Pure: every effect goes through struct emulate_ops, so it runs on a host under a fuzzer.
- * 64-bit long mode is what PV needs; other modes for hvm/.
+ * Decoding and executing instructions for guests: privileged ones, writes to page tables, accesses
+ * to devices. Pure: every effect goes through struct emulate_ops, so it runs on a host under a
+ * fuzzer. PV guests need 64-bit code only; hardware-virtualized ones have 16- and 32-bit code too,
+ * in real, virtual-8086, protected and compatibility mode: the segments say the difference.
  */
 #ifndef EMULATE_EMULATE_H
 #define EMULATE_EMULATE_H
@@ -20,6 +21,17 @@ enum emulate_result {
 
 enum emulate_seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
 
+/* What ctx->code says of the code at rip: default sizes of operands and addresses. */
+enum emulate_code { EMULATE_CODE64, EMULATE_CODE32, EMULATE_CODE16 };
+
+/* A segment of 16- and 32-bit code as far as accesses go. In real mode everything is allowed. */
+struct emulate_segment {
+    uint32_t base, limit; /* limit: in bytes */
+    bool readable, writable;
+    bool expand_down; /* offsets are good above the limit */
+    bool big;         /* ... up to 4 GiB, not 64 KiB */
+};
+
 struct emulate_ctx;
 
 /* Each returns an enum emulate_result; absent ones make the instruction UNHANDLED. */
@@ -33,6 +45,8 @@ struct emulate_ops {
     enum emulate_result (*cmpxchg)(struct emulate_ctx *, uint64_t addr, void *expected,
                                    const void *desired, unsigned n);
     enum emulate_result (*seg_base)(struct emulate_ctx *, enum emulate_seg, uint64_t *base);
+    enum emulate_result (*segment)(struct emulate_ctx *, enum emulate_seg,
+                                   struct emulate_segment *); /* not for 64-bit code */
     enum emulate_result (*io_read)(struct emulate_ctx *, uint16_t port, unsigned size,
                                    uint32_t *value);
     enum emulate_result (*io_write)(struct emulate_ctx *, uint16_t port, unsigned size,
@@ -50,6 +64,8 @@ struct emulate_ops {
     enum emulate_result (*xsetbv)(struct emulate_ctx *, uint32_t index, uint64_t value);
     enum emulate_result (*set_if)(struct emulate_ctx *, bool on); /* CLI, STI */
     enum emulate_result (*rdtsc)(struct emulate_ctx *, uint64_t *tsc, uint32_t *aux);
+    enum emulate_result (*read_xmm)(struct emulate_ctx *, unsigned n, uint8_t value[16]);
+    enum emulate_result (*write_xmm)(struct emulate_ctx *, unsigned n, const uint8_t value[16]);
 };
 
 #define EMULATE_PRIVILEGED                                                                         \
@@ -60,6 +76,7 @@ struct emulate_ops {
 struct emulate_ctx {
     const struct emulate_ops *ops;
     struct cpu_user_regs *regs;
+    enum emulate_code code;
     unsigned allow; /* EMULATE_*: classes of instruction that may be executed */
     unsigned cpl;   /* privilege the guest believes it has */
     void *data;     /* the caller's */

@@ -11,26 +11,6 @@
 /* Another vCPU that keeps changing the same word makes us start over, not spin. */
 #define CMPXCHG_TRIES 16
 
-enum emulate_result linear_address(struct emulate_ctx *ctx, const struct insn *in,
-                                   enum emulate_seg seg, uint64_t offset, unsigned n,
-                                   uint64_t *addr)
-{
-    uint64_t base = 0;
-    if (seg == SEG_FS || seg == SEG_GS) {
-        if (!ctx->ops->seg_base)
-            return EMULATE_UNHANDLED;
-        enum emulate_result r = ctx->ops->seg_base(ctx, seg, &base);
-        if (r != EMULATE_OK)
-            return r;
-    }
-    uint64_t first = base + offset, last = first + n - 1;
-    if ((uint64_t)((int64_t)(first << 16) >> 16) != first ||
-        (uint64_t)((int64_t)(last << 16) >> 16) != last)
-        return emulate_raise(ctx, seg == SEG_SS ? VECTOR_SS : VECTOR_GP, 0);
-    *addr = first;
-    return EMULATE_OK;
-}
-
 static bool has_rex(const struct insn *in)
 {
     return in->rex != 0;
@@ -56,7 +36,7 @@ static enum emulate_result read_rm(struct emulate_ctx *ctx, const struct insn *i
         *v = reg_read(ctx->regs, in->rm, size, has_rex(in));
         return EMULATE_OK;
     }
-    enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, size, &addr);
+    enum emulate_result r = linear_address(ctx, in->seg, in->ea, size, false, &addr);
     if (r != EMULATE_OK)
         return r;
     return ctx->ops->read ? ctx->ops->read(ctx, addr, v, size) : EMULATE_UNHANDLED;
@@ -69,17 +49,19 @@ static enum emulate_result write_rm(struct emulate_ctx *ctx, const struct insn *
         reg_write(ctx->regs, in->rm, in->size, has_rex(in), v);
         return EMULATE_OK;
     }
-    enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, in->size, &addr);
+    enum emulate_result r = linear_address(ctx, in->seg, in->ea, in->size, true, &addr);
     if (r != EMULATE_OK)
         return r;
     return ctx->ops->write ? ctx->ops->write(ctx, addr, &v, in->size) : EMULATE_UNHANDLED;
 }
 
-/* Instructions that LOCK may precede when their destination is memory (APM vol. 3 section 1.2.5).
- */
-static bool is_lockable(const struct insn *in)
+/* Instructions that LOCK may precede when their destination is memory (APM vol. 3 section 1.2.5);
+ * MOV CR0 outside 64-bit code is another one then. */
+static bool is_lockable(const struct emulate_ctx *ctx, const struct insn *in)
 {
     unsigned digit = in->reg & 7;
+    if (in->two_byte && (in->opcode == 0x20 || in->opcode == 0x22))
+        return ctx->code != EMULATE_CODE64 && in->reg == 0;
     if (!in->is_mem)
         return false;
     if (in->two_byte)
@@ -158,7 +140,8 @@ static enum emulate_result modify_rm(struct emulate_ctx *ctx, const struct insn 
 {
     uint64_t flags = ctx->regs->rflags, addr, old;
     if (in->is_mem) {
-        enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, in->size, &addr);
+        enum emulate_result r =
+            linear_address(ctx, in->seg, in->ea, in->size, !is_read_only(op), &addr);
         if (r == EMULATE_OK)
             r = modify_memory(ctx, in, op, addr, src, &flags, &old);
         if (r != EMULATE_OK)
@@ -215,8 +198,7 @@ static enum emulate_result bit_operation(struct emulate_ctx *ctx, const struct i
     if (in->is_mem) {
         int64_t operand = bit >> (in->size == 8 ? 6 : in->size == 4 ? 5 : 4);
         there.ea += (uint64_t)operand * in->size;
-        if (in->addr32)
-            there.ea = (uint32_t)there.ea;
+        there.ea &= size_mask(in->address);
     }
     return modify_rm(ctx, &there, op, (uint64_t)bit, NULL);
 }
@@ -266,7 +248,7 @@ static enum emulate_result cmpxchg(struct emulate_ctx *ctx, const struct insn *i
     uint64_t expected = reg_read(ctx->regs, REG_RAX, in->size, true);
     if (in->is_mem) {
         bool done;
-        enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, in->size, &addr);
+        enum emulate_result r = linear_address(ctx, in->seg, in->ea, in->size, true, &addr);
         if (r == EMULATE_OK)
             r = replace(ctx, in, addr, &expected, &new, &seen, in->size, &done);
         if (r != EMULATE_OK)
@@ -292,7 +274,7 @@ static enum emulate_result cmpxchg_wide(struct emulate_ctx *ctx, const struct in
     uint64_t addr;
     bool done;
 
-    enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, n, &addr);
+    enum emulate_result r = linear_address(ctx, in->seg, in->ea, n, true, &addr);
     if (r != EMULATE_OK)
         return r;
     if (n == 16 && addr % 16)
@@ -339,10 +321,77 @@ static enum emulate_result accumulator_move(struct emulate_ctx *ctx, const struc
     return r;
 }
 
+/* Conditions by number, the low four bits of the opcode (APM vol. 3 table A-5). */
+static bool condition(uint64_t flags, unsigned number)
+{
+    bool less = !(flags & FLAG_SF) != !(flags & FLAG_OF), is;
+    switch (number >> 1 & 7) {
+    case 0:
+        is = flags & FLAG_OF;
+        break;
+    case 1:
+        is = flags & FLAG_CF;
+        break;
+    case 2:
+        is = flags & FLAG_ZF;
+        break;
+    case 3:
+        is = flags & (FLAG_CF | FLAG_ZF);
+        break;
+    case 4:
+        is = flags & FLAG_SF;
+        break;
+    case 5:
+        is = flags & FLAG_PF;
+        break;
+    case 6:
+        is = less;
+        break;
+    default:
+        is = less || (flags & FLAG_ZF);
+        break;
+    }
+    return is != (number & 1);
+}
+
+/* CMOV reads its operand in any case; of four bytes it clears the upper half in any case. */
+static enum emulate_result move_if(struct emulate_ctx *ctx, const struct insn *in)
+{
+    uint64_t v;
+    enum emulate_result r = read_rm(ctx, in, in->size, &v);
+    if (r == EMULATE_OK)
+        write_reg(ctx, in, condition(ctx->regs->rflags, in->opcode) ? v : read_reg(ctx, in));
+    return r;
+}
+
+/* Shifts and rotations; the count has five bits, or six for operands of eight bytes. */
+static enum emulate_result shift(struct emulate_ctx *ctx, const struct insn *in)
+{
+    uint64_t count = in->opcode < 0xd0 ? in->imm : in->opcode < 0xd2 ? 1 : ctx->regs->rcx;
+    return modify_rm(ctx, in, ALU_ROL + (in->reg & 7), count & (in->size == 8 ? 63 : 31), NULL);
+}
+
+/* CLFLUSH, CLFLUSHOPT, CLWB: caches are coherent. The others of the group are not for memory that
+ * would bring them here. */
+static enum emulate_result flush_line(struct emulate_ctx *ctx, const struct insn *in)
+{
+    bool flush = (in->reg & 7) == 7 || ((in->reg & 7) == 6 && in->operand16);
+    uint64_t addr;
+    if (!in->is_mem || !flush)
+        return EMULATE_UNHANDLED;
+    return linear_address(ctx, in->seg, in->ea, 1, false, &addr);
+}
+
 static enum emulate_result execute_two_byte(struct emulate_ctx *ctx, const struct insn *in)
 {
     static const enum alu_op bits[4] = {ALU_BT, ALU_BTS, ALU_BTR, ALU_BTC};
     switch (in->opcode) {
+    case 0x40 ... 0x4f:
+        return move_if(ctx, in);
+    case 0x90 ... 0x9f:
+        return write_rm(ctx, in, condition(ctx->regs->rflags, in->opcode));
+    case 0xae:
+        return flush_line(ctx, in);
     case 0xa3:
     case 0xab:
     case 0xb3:
@@ -432,6 +481,10 @@ static enum emulate_result execute_one_byte(struct emulate_ctx *ctx, const struc
         alu(ALU_TEST, reg_read(ctx->regs, REG_RAX, in->size, true), in->imm, in->size, &flags);
         ctx->regs->rflags = flags;
         return EMULATE_OK;
+    case 0xc0:
+    case 0xc1:
+    case 0xd0 ... 0xd3:
+        return shift(ctx, in);
     case 0xc6:
     case 0xc7:
         return in->reg & 7 ? EMULATE_UNHANDLED : write_rm(ctx, in, in->imm);
@@ -455,12 +508,14 @@ enum emulate_result emulate_one(struct emulate_ctx *ctx)
     bool privileged = privileged_is(&in);
     if (!(ctx->allow & (privileged ? EMULATE_PRIVILEGED : EMULATE_MEMORY)))
         return EMULATE_UNHANDLED;
-    if (in.lock && !is_lockable(&in))
+    if (in.lock && !is_lockable(ctx, &in))
         return emulate_raise(ctx, VECTOR_UD, 0);
     if (string_is(&in))
         return string_execute(ctx, &in);
     if (privileged)
         r = privileged_execute(ctx, &in);
+    else if (in.is_vector)
+        r = vector_execute(ctx, &in);
     else
         r = in.two_byte ? execute_two_byte(ctx, &in) : execute_one_byte(ctx, &in);
     return r == EMULATE_OK ? insn_done(ctx, &in) : r;

@@ -21,11 +21,13 @@ struct insn {
     uint8_t opcode;
     bool two_byte; /* behind 0x0f */
     uint8_t rex;   /* 0 = none */
-    bool lock, rep, repne, addr32;
+    bool lock, rep, repne;
     bool operand16;       /* prefix 0x66 */
     bool is_mem;          /* the ModRM operand is memory at seg:ea */
+    bool is_vector;       /* moves of XMM registers: `size` means nothing */
     uint8_t reg, mod, rm; /* of ModRM, extended by REX */
     unsigned size;        /* of the operands, bytes: 1, 2, 4, 8 */
+    unsigned address;     /* size of addresses: 2, 4, 8 */
     unsigned length;      /* bytes */
     bool seg_override;
     enum emulate_seg seg;
@@ -53,10 +55,12 @@ static inline uint64_t sign_extend(uint64_t v, unsigned size)
     return (uint64_t)((int64_t)(v << shift) >> shift);
 }
 
-/* The linear address of @offset in in->seg, good for @n bytes, or #GP/#SS. */
-enum emulate_result linear_address(struct emulate_ctx *ctx, const struct insn *in,
-                                   enum emulate_seg seg, uint64_t offset, unsigned n,
-                                   uint64_t *addr);
+/* The linear address of @offset in @seg, good for @n bytes, or #GP/#SS. */
+enum emulate_result linear_address(struct emulate_ctx *ctx, enum emulate_seg seg, uint64_t offset,
+                                   unsigned n, bool write, uint64_t *addr);
+/* Where the byte at @offset from rip is, and in *n how many may be read there; #GP. */
+enum emulate_result code_address(struct emulate_ctx *ctx, unsigned offset, uint64_t *addr,
+                                 unsigned *n);
 
 /* Order of the first eight: the digit of the opcode group (APM vol. 3 table A-6). */
 enum alu_op {
@@ -78,13 +82,24 @@ enum alu_op {
     ALU_BTS,
     ALU_BTR,
     ALU_BTC,
+    ALU_ROL, /* these eight: the digit again */
+    ALU_ROR,
+    ALU_RCL,
+    ALU_RCR,
+    ALU_SHL,
+    ALU_SHR,
+    ALU_SAL,
+    ALU_SAR,
 };
 /* The new value of @dst; *flags as the instruction leaves them (undefined ones as most CPUs do). */
 uint64_t alu(enum alu_op op, uint64_t dst, uint64_t src, unsigned size, uint64_t *flags);
 
-/* INS, OUTS, MOVS, STOS, repeated or not. */
+/* INS, OUTS, MOVS, CMPS, STOS, LODS, SCAS, repeated or not. */
 bool string_is(const struct insn *in);
 enum emulate_result string_execute(struct emulate_ctx *ctx, const struct insn *in);
+
+/* Moves between XMM registers and memory. */
+enum emulate_result vector_execute(struct emulate_ctx *ctx, const struct insn *in);
 
 /* What needs EMULATE_PRIVILEGED. */
 bool privileged_is(const struct insn *in);
@@ -93,7 +108,8 @@ enum emulate_result privileged_execute(struct emulate_ctx *ctx, const struct ins
 /* rip behind the instruction; what single-stepping and breakpoints left in RF is over. */
 static inline enum emulate_result insn_done(struct emulate_ctx *ctx, const struct insn *in)
 {
-    ctx->regs->rip += in->length;
+    uint64_t rip = ctx->regs->rip + in->length;
+    ctx->regs->rip = ctx->code == EMULATE_CODE64 ? rip : (uint32_t)rip;
     ctx->regs->rflags &= ~FLAG_RF;
     return EMULATE_OK;
 }

@@ -53,31 +53,40 @@ static enum emulate_result port(struct emulate_ctx *ctx, const struct insn *in)
     return r;
 }
 
+/* The size of control and debug registers as instructions move them. */
+static unsigned wide_size(const struct emulate_ctx *ctx)
+{
+    return ctx->code == EMULATE_CODE64 ? 8 : 4;
+}
+
+/* Where there is no REX, LOCK before CR0 means CR8 (APM vol. 3, MOV CRn). */
 static enum emulate_result control_register(struct emulate_ctx *ctx, const struct insn *in)
 {
     const struct emulate_ops *ops = ctx->ops;
-    uint64_t *slot = reg_slot(ctx->regs, in->rm), v;
-    if (in->reg == 1 || in->reg > 8 || (in->reg > 4 && in->reg < 8))
+    unsigned number = in->lock ? 8 : in->reg, size = wide_size(ctx);
+    uint64_t v = reg_read(ctx->regs, in->rm, size, true);
+    if (number == 1 || number > 8 || (number > 4 && number < 8))
         return emulate_raise(ctx, VECTOR_UD, 0);
     if (in->opcode == 0x22)
-        return ops->write_cr ? ops->write_cr(ctx, in->reg, *slot) : EMULATE_UNHANDLED;
-    enum emulate_result r = ops->read_cr ? ops->read_cr(ctx, in->reg, &v) : EMULATE_UNHANDLED;
+        return ops->write_cr ? ops->write_cr(ctx, number, v) : EMULATE_UNHANDLED;
+    enum emulate_result r = ops->read_cr ? ops->read_cr(ctx, number, &v) : EMULATE_UNHANDLED;
     if (r == EMULATE_OK)
-        *slot = v;
+        reg_write(ctx->regs, in->rm, size, true, v);
     return r;
 }
 
 static enum emulate_result debug_register(struct emulate_ctx *ctx, const struct insn *in)
 {
     const struct emulate_ops *ops = ctx->ops;
-    uint64_t *slot = reg_slot(ctx->regs, in->rm), v;
+    unsigned size = wide_size(ctx);
+    uint64_t v = reg_read(ctx->regs, in->rm, size, true);
     if (in->reg > 7)
         return emulate_raise(ctx, VECTOR_UD, 0);
     if (in->opcode == 0x23)
-        return ops->write_dr ? ops->write_dr(ctx, in->reg, *slot) : EMULATE_UNHANDLED;
+        return ops->write_dr ? ops->write_dr(ctx, in->reg, v) : EMULATE_UNHANDLED;
     enum emulate_result r = ops->read_dr ? ops->read_dr(ctx, in->reg, &v) : EMULATE_UNHANDLED;
     if (r == EMULATE_OK)
-        *slot = v;
+        reg_write(ctx->regs, in->rm, size, true, v);
     return r;
 }
 
@@ -146,7 +155,7 @@ static enum emulate_result group_0f01(struct emulate_ctx *ctx, const struct insn
 {
     uint64_t addr;
     if (in->is_mem && (in->reg & 7) == 7) {
-        enum emulate_result r = linear_address(ctx, in, in->seg, in->ea, 1, &addr);
+        enum emulate_result r = linear_address(ctx, in->seg, in->ea, 1, false, &addr);
         if (r != EMULATE_OK) /* a non-canonical address flushes nothing (APM vol. 3, INVLPG) */
             return r == EMULATE_EXCEPTION ? EMULATE_OK : r;
         return ctx->ops->invlpg ? ctx->ops->invlpg(ctx, addr) : EMULATE_UNHANDLED;

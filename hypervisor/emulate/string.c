@@ -1,23 +1,39 @@
 /*
- * INS, OUTS, MOVS and STOS, one element or a bounded slice of a REP: rcx, rsi and rdi move on with
- * each element, so an exception or the end of a slice leaves a state from which the instruction
- * simply continues (APM vol. 3 section 1.2.6).
+ * INS, OUTS, MOVS, CMPS, STOS, LODS and SCAS, one element or a bounded slice of a REP: rcx, rsi and
+ * rdi move on with each element, so an exception or the end of a slice leaves a state from which
+ * the instruction simply continues (APM vol. 3 section 1.2.6).
  */
 #include "emulate/internal.h"
 
 /* Elements per call: a guest cannot keep us here for long. */
 #define SLICE 128
 
+/* Opcodes without their lowest bit, which is the size. */
+#define INS  0x6c
+#define OUTS 0x6e
+#define MOVS 0xa4
+#define CMPS 0xa6
+#define STOS 0xaa
+#define LODS 0xac
+#define SCAS 0xae
+
+static unsigned kind(const struct insn *in)
+{
+    return in->opcode & ~1u;
+}
+
 bool string_is(const struct insn *in)
 {
     if (in->two_byte)
         return false;
-    switch (in->opcode) {
-    case 0x6c ... 0x6f:
-    case 0xa4:
-    case 0xa5:
-    case 0xaa:
-    case 0xab:
+    switch (kind(in)) {
+    case INS:
+    case OUTS:
+    case MOVS:
+    case CMPS:
+    case STOS:
+    case LODS:
+    case SCAS:
         return true;
     default:
         return false;
@@ -32,24 +48,37 @@ static unsigned element_size(const struct insn *in)
 
 static uint64_t address_register(struct emulate_ctx *ctx, const struct insn *in, unsigned n)
 {
-    return reg_read(ctx->regs, n, in->addr32 ? 4 : 8, true);
+    return reg_read(ctx->regs, n, in->address, true);
 }
 
 static void advance(struct emulate_ctx *ctx, const struct insn *in, unsigned n, int64_t by)
 {
     uint64_t v = address_register(ctx, in, n) + (uint64_t)by;
-    reg_write(ctx->regs, n, in->addr32 ? 4 : 8, true, v);
+    reg_write(ctx->regs, n, in->address, true, v);
 }
 
-static enum emulate_result load(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
-                                uint64_t *v)
+/* The element at rsi, which may have another segment; the one at rdi is always in ES. */
+static enum emulate_result source(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+                                  uint64_t *v)
 {
     uint64_t addr;
-    enum emulate_result r = linear_address(ctx, in, in->seg_override ? in->seg : SEG_DS,
-                                           address_register(ctx, in, REG_RSI), size, &addr);
+    enum emulate_result r =
+        linear_address(ctx, in->seg, address_register(ctx, in, REG_RSI), size, false, &addr);
+    *v = 0;
     if (r != EMULATE_OK)
         return r;
+    return ctx->ops->read ? ctx->ops->read(ctx, addr, v, size) : EMULATE_UNHANDLED;
+}
+
+static enum emulate_result target(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+                                  uint64_t *v)
+{
+    uint64_t addr;
+    enum emulate_result r =
+        linear_address(ctx, SEG_ES, address_register(ctx, in, REG_RDI), size, false, &addr);
     *v = 0;
+    if (r != EMULATE_OK)
+        return r;
     return ctx->ops->read ? ctx->ops->read(ctx, addr, v, size) : EMULATE_UNHANDLED;
 }
 
@@ -58,51 +87,86 @@ static enum emulate_result store(struct emulate_ctx *ctx, const struct insn *in,
 {
     uint64_t addr;
     enum emulate_result r =
-        linear_address(ctx, in, SEG_ES, address_register(ctx, in, REG_RDI), size, &addr);
+        linear_address(ctx, SEG_ES, address_register(ctx, in, REG_RDI), size, true, &addr);
     if (r != EMULATE_OK)
         return r;
     return ctx->ops->write ? ctx->ops->write(ctx, addr, &v, size) : EMULATE_UNHANDLED;
 }
 
+static enum emulate_result port_in(struct emulate_ctx *ctx, const struct insn *in, unsigned size)
+{
+    uint32_t v = 0;
+    if (!ctx->ops->io_read)
+        return EMULATE_UNHANDLED;
+    enum emulate_result r = ctx->ops->io_read(ctx, (uint16_t)ctx->regs->rdx, size, &v);
+    return r == EMULATE_OK ? store(ctx, in, size, v) : r;
+}
+
+static enum emulate_result port_out(struct emulate_ctx *ctx, const struct insn *in, unsigned size)
+{
+    uint64_t v;
+    enum emulate_result r = source(ctx, in, size, &v);
+    if (r != EMULATE_OK)
+        return r;
+    return ctx->ops->io_write ? ctx->ops->io_write(ctx, (uint16_t)ctx->regs->rdx, size, (uint32_t)v)
+                              : EMULATE_UNHANDLED;
+}
+
+static enum emulate_result compare(struct emulate_ctx *ctx, const struct insn *in, unsigned size)
+{
+    uint64_t first = reg_read(ctx->regs, REG_RAX, size, true), second;
+    enum emulate_result r = kind(in) == CMPS ? source(ctx, in, size, &first) : EMULATE_OK;
+    if (r == EMULATE_OK)
+        r = target(ctx, in, size, &second);
+    if (r == EMULATE_OK)
+        alu(ALU_CMP, first, second, size, &ctx->regs->rflags);
+    return r;
+}
+
 static enum emulate_result element(struct emulate_ctx *ctx, const struct insn *in, unsigned size)
 {
-    const struct emulate_ops *ops = ctx->ops;
     int64_t step = ctx->regs->rflags & FLAG_DF ? -(int64_t)size : (int64_t)size;
-    uint16_t port = (uint16_t)ctx->regs->rdx;
     enum emulate_result r;
-    uint64_t v = 0;
-    uint32_t io = 0;
+    uint64_t v;
 
-    switch (in->opcode) {
-    case 0x6c:
-    case 0x6d:
-        r = ops->io_read ? ops->io_read(ctx, port, size, &io) : EMULATE_UNHANDLED;
-        if (r == EMULATE_OK)
-            r = store(ctx, in, size, io);
+    switch (kind(in)) {
+    case INS:
+        r = port_in(ctx, in, size);
         break;
-    case 0x6e:
-    case 0x6f:
-        r = load(ctx, in, size, &v);
-        if (r == EMULATE_OK)
-            r = ops->io_write ? ops->io_write(ctx, port, size, (uint32_t)v) : EMULATE_UNHANDLED;
+    case OUTS:
+        r = port_out(ctx, in, size);
         break;
-    case 0xa4:
-    case 0xa5:
-        r = load(ctx, in, size, &v);
+    case MOVS:
+        r = source(ctx, in, size, &v);
         if (r == EMULATE_OK)
             r = store(ctx, in, size, v);
         break;
-    default:
+    case LODS:
+        r = source(ctx, in, size, &v);
+        if (r == EMULATE_OK)
+            reg_write(ctx->regs, REG_RAX, size, true, v);
+        break;
+    case STOS:
         r = store(ctx, in, size, reg_read(ctx->regs, REG_RAX, size, true));
+        break;
+    default:
+        r = compare(ctx, in, size);
         break;
     }
     if (r != EMULATE_OK)
         return r;
-    if (in->opcode != 0x6e && in->opcode != 0x6f)
+    if (kind(in) != OUTS && kind(in) != LODS)
         advance(ctx, in, REG_RDI, step);
-    if (in->opcode == 0x6e || in->opcode == 0x6f || in->opcode == 0xa4 || in->opcode == 0xa5)
+    if (kind(in) == OUTS || kind(in) == MOVS || kind(in) == LODS || kind(in) == CMPS)
         advance(ctx, in, REG_RSI, step);
     return EMULATE_OK;
+}
+
+/* Comparisons end by what they find: REPE when it differs, REPNE when it is equal. */
+static bool found(const struct emulate_ctx *ctx, const struct insn *in)
+{
+    bool equal = ctx->regs->rflags & FLAG_ZF;
+    return (kind(in) == CMPS || kind(in) == SCAS) && equal == in->repne;
 }
 
 enum emulate_result string_execute(struct emulate_ctx *ctx, const struct insn *in)
@@ -119,6 +183,8 @@ enum emulate_result string_execute(struct emulate_ctx *ctx, const struct insn *i
         if (r != EMULATE_OK)
             return r;
         advance(ctx, in, REG_RCX, -1);
+        if (found(ctx, in))
+            return insn_done(ctx, in);
     }
     return address_register(ctx, in, REG_RCX) == 0 ? insn_done(ctx, in) : EMULATE_RETRY;
 }

@@ -8,11 +8,17 @@
 #include "event/event.h"
 #include "hvm/hvm.h"
 
+#define DR6_BS (1UL << 14)
+
 static void set_rip(struct vcpu *v, uint64_t rip)
 {
     v->stack->regs.rip = hvm_long_mode(v) ? rip : (uint32_t)rip;
     v->stack->regs.rflags &= ~RFLAGS_RF;
     hvm_ops->clear_shadow(v);
+    if (unlikely(v->stack->regs.rflags & RFLAGS_TF)) { /* single step, as the CPU reports it */
+        hvm_ops->set_reg(v, HVM_DR6, hvm_ops->get_reg(v, HVM_DR6) | DR6_BS);
+        hvm_inject(v, X86_DB, false, 0);
+    }
 }
 
 void hvm_skip(struct vcpu *v, unsigned length)
@@ -24,7 +30,7 @@ void hvm_skip(struct vcpu *v, unsigned length)
 static unsigned length(struct vcpu *v, bool two_byte, uint8_t opcode)
 {
     uint64_t next = v->hvm->exit.next_rip;
-    return next ? next - v->stack->regs.rip : hvm_insn_length(v, two_byte, opcode);
+    return next ? (uint32_t)(next - v->stack->regs.rip) : hvm_insn_length(v, two_byte, opcode);
 }
 
 static void nothing(struct vcpu *v)
@@ -110,13 +116,13 @@ static void invd(struct vcpu *v)
         hvm_skip(v, n);
 }
 
-/* No ports: reads are all ones, writes go nowhere. String forms would touch memory. */
+/* No ports: reads are all ones, writes go nowhere. */
 static void io(struct vcpu *v)
 {
     const struct hvm_exit *e = &v->hvm->exit;
     struct cpu_user_regs *r = &v->stack->regs;
     if (e->string) {
-        domain_kill(v->domain, "v%u: string I/O at port 0x%x, where nothing is", v->id, e->port);
+        hvm_string_io(v);
         return;
     }
     if (e->in && e->size == 4)
@@ -179,12 +185,6 @@ static void unknown(struct vcpu *v)
     domain_kill(v->domain, "v%u: stopped for an unknown reason 0x%lx", v->id, v->hvm->exit.code);
 }
 
-static void tpr(struct vcpu *v)
-{
-    if (!hvm_write_tpr(v))
-        domain_kill(v->domain, "v%u: its write to CR8 cannot be executed", v->id);
-}
-
 static void (*const handlers[HVM_EXITS])(struct vcpu *v) = {
     [HVM_EXIT_NOTHING] = nothing,
     [HVM_EXIT_INTERRUPT] = interrupt,
@@ -198,7 +198,7 @@ static void (*const handlers[HVM_EXITS])(struct vcpu *v) = {
     [HVM_EXIT_UNDEFINED] = hvm_inject_ud,
     [HVM_EXIT_EXCEPTION] = exception,
     [HVM_EXIT_RDPMC] = rdpmc,
-    [HVM_EXIT_TPR] = tpr,
+    [HVM_EXIT_TPR] = hvm_write_tpr,
     [HVM_EXIT_NESTED_FAULT] = nested_fault,
     [HVM_EXIT_TRIPLE_FAULT] = triple_fault,
     [HVM_EXIT_INVALID] = invalid,

@@ -52,6 +52,7 @@ struct hvm_vcpu {
     bool nmi_masked;        /* [P] until the guest's IRET */
     uint8_t upcall_vector;  /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
     uint32_t tsc_aux;       /* [P] */
+    uint64_t unhandled_rip; /* [P] an instruction there was not known, and left to the CPU */
     uint64_t dr[4];         /* [P] while not loaded */
     struct lapic lapic;
     struct timer lapic_timer;
@@ -149,7 +150,8 @@ int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 
 /* --- mmio.c: instructions executed for the guest --- */
 void hvm_mmio(struct vcpu *v);      /* an access to what is no RAM */
-bool hvm_write_tpr(struct vcpu *v); /* MOV to CR8; false: it is not */
+void hvm_string_io(struct vcpu *v); /* INS, OUTS */
+void hvm_write_tpr(struct vcpu *v); /* MOV to CR8 */
 
 /* --- apic.c --- */
 void hvm_apic_init(struct vcpu *v);

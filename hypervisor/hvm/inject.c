@@ -34,6 +34,8 @@ void hvm_inject(struct vcpu *v, unsigned vector, bool has_error, uint32_t error)
             error = 0;
         }
     }
+    if (!(hvm_ops->get_reg(v, HVM_CR0) & CR0_PE)) /* real mode knows no error codes */
+        has_error = false;
     *e = (struct hvm_event){true, HVM_EXCEPTION, vector, has_error, error};
 }
 

@@ -41,6 +41,7 @@ static void reset_common(struct vcpu *v)
     memset(v->hvm->dr, 0, sizeof(v->hvm->dr));
     v->hvm->event.valid = false;
     v->hvm->nmi_masked = false;
+    v->hvm->unhandled_rip = ~0UL;
     hvm_ops->clear_shadow(v);
     hvm_ops->set_tpr(v, 0);
     set_segment(v, HVM_GDTR, 0, 0, 0xffff, 0);

@@ -1,9 +1,10 @@
 /* SOURCES: emulate/decode.c emulate/execute.c emulate/alu.c emulate/string.c */
-/* SOURCES: emulate/privileged.c */
+/* SOURCES: emulate/privileged.c emulate/address.c emulate/vector.c */
 /*
- * Any bytes as an instruction, any registers, any answer of memory, ports and MSRs: the emulator
- * asks for no more bytes than an instruction has, reads and writes in pieces that exist, and goes
- * on by 1 to 15 bytes, or does not go on.
+ * Any bytes as an instruction of 64-, 32- or 16-bit code, any registers, any segments, any answer
+ * of memory, ports and MSRs: the emulator asks for no more bytes than an instruction has, reads and
+ * writes in pieces that exist and that some segment allows, and goes on by 1 to 15 bytes, or does
+ * not go on.
  */
 #include "fuzz.h"
 
@@ -12,6 +13,25 @@
 static uint8_t code[16];
 static uint64_t code_at;
 static struct cpu_user_regs regs;
+static struct emulate_segment segments[6];
+static enum emulate_code mode;
+
+/* In 16- and 32-bit code each byte is one that a segment reaches with that right. */
+static void check_access(uint64_t addr, unsigned n, bool write)
+{
+    CHECK(n && n <= 16);
+    if (mode == EMULATE_CODE64)
+        return;
+    for (unsigned i = 0; i < 6; i++) {
+        const struct emulate_segment *s = &segments[i];
+        uint64_t first = (uint32_t)(addr - s->base), last = first + n - 1;
+        bool inside = s->expand_down ? first > s->limit && last <= (s->big ? 0xffffffff : 0xffff)
+                                     : last <= s->limit;
+        if (inside && (write ? s->writable : s->readable))
+            return;
+    }
+    CHECK(!"an access outside all segments");
+}
 
 static enum emulate_result answer(struct emulate_ctx *ctx, uint64_t addr)
 {
@@ -32,6 +52,8 @@ static enum emulate_result f_fetch(struct emulate_ctx *ctx, uint64_t addr, void 
                                    unsigned *got)
 {
     uint64_t offset = addr - code_at;
+    if (mode != EMULATE_CODE64)
+        offset = (uint32_t)(addr - segments[SEG_CS].base - (uint32_t)code_at);
     CHECK(n && n <= 16 && offset <= 15);
     *got = n < 16 - offset ? n : (unsigned)(16 - offset);
     memcpy(buf, code + offset, *got);
@@ -40,7 +62,7 @@ static enum emulate_result f_fetch(struct emulate_ctx *ctx, uint64_t addr, void 
 
 static enum emulate_result f_read(struct emulate_ctx *ctx, uint64_t addr, void *buf, unsigned n)
 {
-    CHECK(n && n <= 16);
+    check_access(addr, n, false);
     take(buf, n);
     return answer(ctx, addr);
 }
@@ -49,7 +71,7 @@ static enum emulate_result f_write(struct emulate_ctx *ctx, uint64_t addr, const
                                    unsigned n)
 {
     uint8_t copy[16];
-    CHECK(n && n <= 16);
+    check_access(addr, n, true);
     memcpy(copy, buf, n);
     return answer(ctx, addr);
 }
@@ -58,7 +80,7 @@ static enum emulate_result f_cmpxchg(struct emulate_ctx *ctx, uint64_t addr, voi
                                      const void *desired, unsigned n)
 {
     uint8_t copy[16];
-    CHECK(n && n <= 16);
+    check_access(addr, n, true);
     memcpy(copy, desired, n);
     if (take8() & 1)
         take(expected, n);
@@ -69,6 +91,29 @@ static enum emulate_result f_seg_base(struct emulate_ctx *ctx, enum emulate_seg 
 {
     *base = take64();
     return EMULATE_OK;
+}
+
+static enum emulate_result f_segment(struct emulate_ctx *ctx, enum emulate_seg seg,
+                                     struct emulate_segment *out)
+{
+    CHECK(mode != EMULATE_CODE64);
+    *out = segments[seg];
+    return EMULATE_OK;
+}
+
+static enum emulate_result f_read_xmm(struct emulate_ctx *ctx, unsigned n, uint8_t value[16])
+{
+    CHECK(n < (mode == EMULATE_CODE64 ? 16 : 8));
+    take(value, 16);
+    return answer(ctx, n);
+}
+
+static enum emulate_result f_write_xmm(struct emulate_ctx *ctx, unsigned n, const uint8_t value[16])
+{
+    uint8_t copy[16];
+    CHECK(n < (mode == EMULATE_CODE64 ? 16 : 8));
+    memcpy(copy, value, 16);
+    return answer(ctx, n);
 }
 
 static enum emulate_result f_io_read(struct emulate_ctx *ctx, uint16_t port, unsigned size,
@@ -150,6 +195,9 @@ static const struct emulate_ops ops = {
     .write = f_write,
     .cmpxchg = f_cmpxchg,
     .seg_base = f_seg_base,
+    .segment = f_segment,
+    .read_xmm = f_read_xmm,
+    .write_xmm = f_write_xmm,
     .io_read = f_io_read,
     .io_write = f_io_write,
     .read_cr = f_get,
@@ -172,15 +220,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input_left = size;
     take(code, sizeof(code));
     take(&regs, sizeof(regs));
+    mode = take8() % 3;
+    for (unsigned i = 0; i < 6; i++) {
+        uint8_t bits = take8();
+        segments[i] =
+            (struct emulate_segment){.base = take32(),
+                                     .limit = take8() & 1 ? take32() : ~0u,
+                                     .readable = bits & 3, /* what can be written can be read */
+                                     .writable = bits & 2,
+                                     .expand_down = bits & 4,
+                                     .big = bits & 8};
+    }
     struct emulate_ctx ctx = {
         .ops = &ops,
         .regs = &regs,
+        .code = mode,
         .allow = (take8() & 3) + 1,
         .cpl = take8() & 1 ? 3 : 0,
     };
     code_at = regs.rip;
     enum emulate_result result = emulate_one(&ctx);
-    uint64_t length = regs.rip - code_at;
+    uint64_t length = mode == EMULATE_CODE64 ? regs.rip - code_at : (uint32_t)(regs.rip - code_at);
     if (result == EMULATE_OK)
         CHECK(length >= 1 && length <= 15);
     else

@@ -1,5 +1,5 @@
-/* SOURCES: emulate/decode.c emulate/execute.c emulate/alu.c emulate/string.c emulate/privileged.c
- */
+/* SOURCES: emulate/decode.c emulate/address.c emulate/execute.c emulate/alu.c emulate/string.c */
+/* SOURCES: emulate/privileged.c emulate/vector.c */
 /*
  * The emulator against the processor that runs the test: random instructions with random operands,
  * executed natively on a buffer and emulated on a copy of it; registers, defined flags and memory
@@ -80,6 +80,7 @@ static uint64_t interesting(void)
 #define DIGITS 128u /* digit of the group in `digits` */
 #define BITS   256u /* bit number in a register */
 #define TWO    512u
+#define ROW    1024u /* sixteen opcodes */
 
 struct form {
     uint8_t opcode;
@@ -131,14 +132,26 @@ static const struct form forms[] = {
     {0xc0, TWO | M | BYTE | LOCK, 0, 0, 0},
     {0xc1, TWO | M | LOCK, 0, 0, 0},
     {0xc3, TWO | M | MEM, 0, 0, 0},
+    {0x40, TWO | M | ROW, 0, 0, 0},
+    {0x90, TWO | M | BYTE | ROW, 0, 0, 0},
+    {0xc0, M | BYTE | I8 | DIGITS, 0xff, 0, CF | OF | AF},
+    {0xc1, M | I8 | DIGITS, 0xff, 0, CF | OF | AF},
+    {0xd0, M | BYTE | DIGITS, 0xff, 0, AF},
+    {0xd1, M | DIGITS, 0xff, 0, AF},
+    {0xd2, M | BYTE | DIGITS, 0xff, 0, CF | OF | AF},
+    {0xd3, M | DIGITS, 0xff, 0, CF | OF | AF},
 };
 /* And the eight rows of arithmetic, six forms each: number 0 to 47. */
 
 static struct form form_of(unsigned n)
 {
     static const unsigned attrs[6] = {M | BYTE | LOCK, M | LOCK, M | BYTE, M, BYTE | I8, IZ};
-    if (n >= 48)
-        return forms[n - 48];
+    if (n >= 48) {
+        struct form row = forms[n - 48];
+        if (row.attr & ROW)
+            row.opcode += rnd() % 16;
+        return row;
+    }
     struct form f = {.opcode = n / 6 * 8 + n % 6, .attr = attrs[n % 6]};
     if (n / 6 == 7)
         f.attr &= ~LOCK; /* cmp */
@@ -437,7 +450,7 @@ static void test_wide_cmpxchg(void **state)
 
 static void test_strings_against_cpu(void **state)
 {
-    static const uint8_t ops_[] = {0xa4, 0xa5, 0xaa, 0xab};
+    static const uint8_t ops_[] = {0xa4, 0xa5, 0xaa, 0xab, 0xa6, 0xa7, 0xac, 0xad, 0xae, 0xaf};
     for (unsigned i = 0; i < 20000; i++) {
         struct native was, is;
         struct built b = {.n = 0};
@@ -450,12 +463,17 @@ static void test_strings_against_cpu(void **state)
             put(&b, rnd() % 2 ? 0xf3 : 0xf2, 1);
         if (rnd() % 3 == 0)
             put(&b, 0x48, 1);
-        put(&b, ops_[rnd() % 4], 1);
+        put(&b, ops_[rnd() % sizeof(ops_)], 1);
         random_state(&was);
         was.r[1] = rep ? rnd() % 40 : interesting();
         was.r[6] = (uint64_t)memory + 1024 + rnd() % 512;
         was.r[7] = (uint64_t)memory + 1024 + rnd() % 512;
         was.flags = 0x202 | (rnd() & (ARITH | DF));
+        if (rnd() % 2) { /* comparisons find something now and then */
+            memset(memory, 0x11, AREA);
+            memory[1024 + rnd() % 512] = 0x22;
+            was.r[0] = 0x1111111111111111UL;
+        }
         memcpy(before, memory, AREA);
         memcpy(shadow, memory, AREA);
         is = was;

@@ -1,5 +1,5 @@
-/* SOURCES: emulate/decode.c emulate/execute.c emulate/alu.c emulate/string.c emulate/privileged.c
- */
+/* SOURCES: emulate/decode.c emulate/address.c emulate/execute.c emulate/alu.c emulate/string.c */
+/* SOURCES: emulate/privileged.c emulate/vector.c */
 /*
  * What the emulator decides by itself: refusals, exceptions, REP slices, contention, and which
  * effects privileged instructions have. Results of arithmetic: emulate_cpu_test.c.

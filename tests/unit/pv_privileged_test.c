@@ -1,4 +1,4 @@
-/* SOURCES: pv/privileged.c pv/msr.c emulate/decode.c emulate/execute.c emulate/alu.c emulate/string.c emulate/privileged.c lib/range.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/guest.c */
+/* SOURCES: pv/privileged.c pv/msr.c emulate/decode.c emulate/address.c emulate/vector.c emulate/execute.c emulate/alu.c emulate/string.c emulate/privileged.c lib/range.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/guest.c */
 /*
  * What a PV guest gets of privileged instructions: ports by level, bitmap and ownership, PCI
  * configuration for domain 0 alone, its own view of CR, DR and MSRs, #GP for the rest.
