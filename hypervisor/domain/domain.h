@@ -77,6 +77,11 @@ struct vcpu {
     bool poll_event;         /* [a] woken while in SCHEDOP_poll */
     evtchn_port_t poll_port; /* [P] the single port polled on, 0 = several */
 
+    struct { /* [P] hypercall_again() within a multicall */
+        bool in_multicall, set;
+        uint64_t args[4];
+    } again;
+
     void *fpu;                /* [P] cpu/fpu.c */
     uint64_t xcr0;            /* [P] */
     struct event_vcpu *event; /* event/ */
@@ -227,6 +232,15 @@ static inline void vcpu_add_work(struct vcpu *v, uint32_t bits)
 {
     __atomic_fetch_or(&v->work, bits, __ATOMIC_SEQ_CST);
 }
+
+/*
+ * For loops that a guest can make long: gives way, and says whether somebody waits for this vCPU at
+ * the guest's boundary, to pause or to end it. Then the loop ends by hypercall_again(): the guest's
+ * registers become such that it makes hypercall @nr with these arguments when it next runs. Returns
+ * what the handler is to return.
+ */
+bool vcpu_wanted(void);
+long hypercall_again(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 
 /*
  * The only way back to a guest: called by the entry code with interrupts off after everything else.

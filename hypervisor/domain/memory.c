@@ -341,7 +341,8 @@ static long memory_exchange(guest_ptr_t arg)
         rc = exchange_chunk(&x, d, &e, e.nr_exchanged / in_per_chunk);
         if (!rc)
             e.nr_exchanged += in_per_chunk;
-        preempt_point();
+        if (vcpu_wanted())
+            break;
     }
     zfree(x.in);
     zfree(x.out);
@@ -349,7 +350,11 @@ static long memory_exchange(guest_ptr_t arg)
     int copied =
         copy_to_guest(guest_offset(arg, offsetof(struct xen_memory_exchange, nr_exchanged)),
                       &e.nr_exchanged, sizeof(e.nr_exchanged));
-    return rc ? rc : copied;
+    if (rc || copied)
+        return rc ? rc : copied;
+    return e.nr_exchanged < e.in.nr_extents
+               ? hypercall_again(__HYPERVISOR_memory_op, XENMEM_exchange, arg.addr, 0, 0)
+               : 0;
 }
 
 /* --- maps --- */

@@ -93,8 +93,8 @@ long grant_op_copy(guest_ptr_t arg, unsigned count)
                            sizeof(op.status));
         if (rc)
             return rc;
-        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1)
-            preempt_point();
+        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
+            return i + 1;
     }
     return 0;
 }

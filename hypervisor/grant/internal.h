@@ -87,7 +87,10 @@ int __must_check grant_use(const struct grant_use *use, domid_t grantee, mfn_t *
 void grant_unuse(const struct grant_use *use);
 mfn_t grant_used_frame(const struct grant_use *use); /* of one that the caller holds */
 
-/* Hypercall batches: how many were done is not told, each element has its status. */
+/*
+ * Hypercall batches: each element has its status. 0 when all were done, more when only so many were
+ * as the vCPU is wanted elsewhere, an errno when an element cannot be reached.
+ */
 long grant_op_map(guest_ptr_t arg, unsigned count);
 long grant_op_unmap(guest_ptr_t arg, unsigned count, bool replace);
 long grant_op_copy(guest_ptr_t arg, unsigned count);

@@ -175,8 +175,8 @@ long grant_op_map(guest_ptr_t arg, unsigned count)
         rc = copy_element_to_guest(arg, i, &op);
         if (rc)
             return rc; /* the guest has lost the handle; its death gives the mapping back */
-        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1)
-            preempt_point();
+        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
+            return i + 1;
     }
     return 0;
 }
@@ -321,7 +321,8 @@ long grant_op_unmap(guest_ptr_t arg, unsigned count, bool replace)
         int rc = unmap_slice(arg, i, min(count - i, (unsigned)OPS_PER_SLICE), replace);
         if (rc)
             return rc;
-        preempt_point();
+        if (vcpu_wanted() && count - i > OPS_PER_SLICE)
+            return i + OPS_PER_SLICE;
     }
     return 0;
 }

@@ -316,11 +316,22 @@ static long op_swap(guest_ptr_t arg, unsigned count)
         rc = PUT_STATUS(element, s, status);
         if (rc)
             return rc;
-        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1)
-            preempt_point();
+        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
+            return i + 1;
     }
     return 0;
 }
+
+/* @done, what a batch came to: an error, 0, or how many of @count elements of @size were done. */
+static long batch_end(long done, uint64_t cmd, guest_ptr_t arg, uint64_t count, size_t size)
+{
+    if (likely(done <= 0))
+        return done;
+    return hypercall_again(__HYPERVISOR_grant_table_op, cmd, arg.addr + done * size, count - done,
+                           0);
+}
+
+#define BATCH(done, type) batch_end(done, cmd, arg, count, sizeof(struct type))
 
 long hc_grant_table_op(uint64_t cmd, uint64_t argument, uint64_t count)
 {
@@ -329,15 +340,15 @@ long hc_grant_table_op(uint64_t cmd, uint64_t argument, uint64_t count)
         return -XEN_EINVAL;
     switch (cmd) {
     case GNTTABOP_map_grant_ref:
-        return grant_op_map(arg, count);
+        return BATCH(grant_op_map(arg, count), gnttab_map_grant_ref);
     case GNTTABOP_unmap_grant_ref:
-        return grant_op_unmap(arg, count, false);
+        return BATCH(grant_op_unmap(arg, count, false), gnttab_unmap_grant_ref);
     case GNTTABOP_unmap_and_replace:
-        return grant_op_unmap(arg, count, true);
+        return BATCH(grant_op_unmap(arg, count, true), gnttab_unmap_and_replace);
     case GNTTABOP_copy:
-        return grant_op_copy(arg, count);
+        return BATCH(grant_op_copy(arg, count), gnttab_copy);
     case GNTTABOP_swap_grant_ref:
-        return op_swap(arg, count);
+        return BATCH(op_swap(arg, count), gnttab_swap_grant_ref);
     case GNTTABOP_setup_table:
         return count == 1 ? op_setup_table(arg) : -XEN_EINVAL;
     case GNTTABOP_query_size:

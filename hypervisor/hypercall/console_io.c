@@ -9,6 +9,11 @@
 
 #define CHUNK 128
 
+static long rest(guest_ptr_t buf, uint64_t count)
+{
+    return hypercall_again(__HYPERVISOR_console_io, CONSOLEIO_write, count, buf.addr, 0);
+}
+
 static long write_raw(guest_ptr_t buf, uint64_t count)
 {
     char chunk[CHUNK];
@@ -19,7 +24,8 @@ static long write_raw(guest_ptr_t buf, uint64_t count)
             return rc;
         console_write(chunk, n);
         done += n;
-        preempt_point();
+        if (vcpu_wanted() && done < count)
+            return rest(guest_offset(buf, done), count - done);
     }
     return 0;
 }
@@ -43,7 +49,8 @@ static long write_guest_log(guest_ptr_t buf, uint64_t count)
         if (used)
             log_guest(current_domain()->id, LOG_INFO, "%s", chunk);
         done += used < n ? used + 1 : used;
-        preempt_point();
+        if (vcpu_wanted() && done < count)
+            return rest(guest_offset(buf, done), count - done);
     }
     return 0;
 }

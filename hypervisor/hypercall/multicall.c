@@ -1,6 +1,7 @@
 /*
  * Several hypercalls in one trap (xen/xen.h, struct multicall_entry). Each entry is copied in once,
- * run, and its result written back; an error of one does not stop the next.
+ * run, and its result written back; an error of one does not stop the next. One that stops in the
+ * middle (again.c) finds its new arguments in its entry.
  */
 #include "cpu/cpu.h"
 #include "domain/domain.h"
@@ -19,8 +20,15 @@ static bool may_be_batched(uint64_t op)
     return op != __HYPERVISOR_multicall && op != __HYPERVISOR_iret;
 }
 
+/* From the entry at @list on. */
+static long rest(uint64_t list, uint64_t count)
+{
+    return hypercall_again(__HYPERVISOR_multicall, list, count, 0, 0);
+}
+
 long hc_multicall(uint64_t list, uint64_t count)
 {
+    struct vcpu *v = current_vcpu();
     if (count > UINT32_MAX)
         return -XEN_EINVAL;
 
@@ -32,18 +40,27 @@ long hc_multicall(uint64_t list, uint64_t count)
             return rc;
 
         call.result = -XEN_EINVAL;
-        if (may_be_batched(call.op))
+        if (may_be_batched(call.op)) {
+            v->again.in_multicall = true;
             call.result =
                 hypercall_dispatch(call.op, call.args[0], call.args[1], call.args[2], call.args[3]);
+            v->again.in_multicall = false;
+        }
+        if (unlikely(v->again.set)) {
+            v->again.set = false;
+            rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, args)),
+                               v->again.args, sizeof(v->again.args));
+            return rc ? rc : rest(at.addr, count - i);
+        }
 
         rc = copy_to_guest(guest_offset(at, offsetof(struct multicall_entry, result)), &call.result,
                            sizeof(call.result));
         if (rc)
             return rc;
-        if (current_domain()->kill_pending)
+        if (v->domain->kill_pending)
             return -XEN_EINVAL;
-        if (i % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1)
-            preempt_point();
+        if (i % ENTRIES_PER_SLICE == ENTRIES_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
+            return rest(at.addr + sizeof(call), count - i - 1);
     }
     return 0;
 }

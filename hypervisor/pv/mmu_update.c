@@ -161,8 +161,8 @@ static int run_batch(struct batch *b, guest_ptr_t requests, uint32_t count, uint
             }
         }
         this_cpu()->counters[TRACE_mmu_updates] += n;
-        if (*done % (2 * BATCH) == 0)
-            preempt_point();
+        if (*done % (2 * BATCH) == 0 && vcpu_wanted())
+            return 0;
     }
     return 0;
 }
@@ -188,18 +188,32 @@ static void batch_close(struct batch *b)
     pv_foreign_put(b->pg_owner);
 }
 
+long pv_batch_end(unsigned nr, const struct pv_batch_args *a, uint32_t done, int rc)
+{
+    uint32_t count = (uint32_t)a->count & ~PV_BATCH_REST, before = 0;
+    if ((a->count & PV_BATCH_REST) && a->pdone &&
+        copy_from_guest(&before, guest_ptr(a->pdone), sizeof(before)) && !rc)
+        rc = -XEN_EFAULT;
+    before += done;
+    if (a->pdone && copy_to_guest(guest_ptr(a->pdone), &before, sizeof(before)) && !rc)
+        rc = -XEN_EFAULT;
+    if (likely(rc || done == count))
+        return rc;
+    return hypercall_again(nr, a->list + (uint64_t)done * a->size, (count - done) | PV_BATCH_REST,
+                           a->pdone, a->foreign);
+}
+
 long hc_mmu_update(uint64_t requests, uint64_t count, uint64_t pdone, uint64_t foreign)
 {
+    const struct pv_batch_args args = {requests, count, pdone, foreign, sizeof(struct mmu_update)};
     struct batch b = {0};
     uint32_t done = 0;
     int rc = batch_open(&b, foreign);
     if (!rc) {
-        rc = run_batch(&b, guest_ptr(requests), count, &done);
+        rc = run_batch(&b, guest_ptr(requests), (uint32_t)count & ~PV_BATCH_REST, &done);
         batch_close(&b);
     }
-    if (pdone && copy_to_guest(guest_ptr(pdone), &done, sizeof(done)) && !rc)
-        rc = -XEN_EFAULT;
-    return rc;
+    return pv_batch_end(__HYPERVISOR_mmu_update, &args, done, rc);
 }
 
 /* --- by virtual address --- */

@@ -135,10 +135,11 @@ static int run_one(const struct mmuext_op *op, struct domain *pg_owner)
 long hc_mmuext_op(uint64_t ops, uint64_t count, uint64_t pdone, uint64_t foreign)
 {
     struct domain *pg_owner;
-    uint32_t done = 0;
+    const struct pv_batch_args args = {ops, count, pdone, foreign, sizeof(struct mmuext_op)};
+    uint32_t done = 0, most = (uint32_t)count & ~PV_BATCH_REST;
     int rc = pv_foreign_get(__HYPERVISOR_mmuext_op, foreign, &pg_owner);
     if (!rc) {
-        for (; done < (uint32_t)count; done++) {
+        for (; done < most; done++) {
             struct mmuext_op op;
             rc = copy_element_from_guest(&op, guest_ptr(ops), done);
             if (rc)
@@ -149,12 +150,12 @@ long hc_mmuext_op(uint64_t ops, uint64_t count, uint64_t pdone, uint64_t foreign
                           op.cmd, op.arg1.linear_addr, rc);
                 break;
             }
-            if (done % 16 == 15)
-                preempt_point();
+            if (done % 16 == 15 && vcpu_wanted()) {
+                done++;
+                break;
+            }
         }
         pv_foreign_put(pg_owner);
     }
-    if (pdone && copy_to_guest(guest_ptr(pdone), &done, sizeof(done)) && !rc)
-        rc = -XEN_EFAULT;
-    return rc;
+    return pv_batch_end(__HYPERVISOR_mmuext_op, &args, done, rc);
 }

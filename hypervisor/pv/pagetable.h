@@ -42,6 +42,19 @@ void pv_flush_all(struct domain *d, const struct tlb_request *r);
 int __must_check pv_flush_vcpus(guest_ptr_t bitmap, const struct tlb_request *r);
 
 /* --- mmu_update.c --- */
+/* What mmu_update and mmuext_op take. @size: of an element. */
+struct pv_batch_args {
+    uint64_t list, count, pdone, foreign;
+    size_t size;
+};
+/* In the count of a call that goes on with one which stopped: *pdone has what that has done. */
+#define PV_BATCH_REST (1u << 31)
+/*
+ * Tells the guest how many were @done, and ends with @rc, or, if that is 0 and not all were, makes
+ * the guest call again for the others.
+ */
+long pv_batch_end(unsigned nr, const struct pv_batch_args *a, uint32_t done, int rc);
+
 /*
  * The domain that a hypercall names beside the caller: permission checked, counted (but for the
  * caller itself and pseudo-domains). -XEN_ESRCH, -XEN_EPERM.

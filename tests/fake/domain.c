@@ -142,6 +142,17 @@ WEAK void sched_unblock(struct sched_entity *e, uint32_t bit)
     __atomic_fetch_add(&fake_unblocks[v->domain->id][v->id], 1, __ATOMIC_RELAXED);
 }
 
+WEAK bool vcpu_wanted(void)
+{
+    preempt_point();
+    return false;
+}
+
+WEAK long hypercall_again(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    abort();
+}
+
 WEAK void preempt_point(void)
 {
     assert_int_equal(this_cpu()->locks_held, 0);

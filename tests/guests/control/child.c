@@ -413,9 +413,77 @@ static void deaths(void)
     }
 }
 
+/*
+ * A call that would take hours: its list is one page, mapped over and over by tables that name each
+ * other. Who pauses or destroys the domain does not wait for its end.
+ */
+#define LONG_VA    0xffffff8000000000UL /* the first entry of the child's level 3 table */
+#define LONG_COUNT 0xffffffffUL
+
+static void alias(struct child *c)
+{
+    struct mmu_update u = {.ptr = c->mfn[L4_PFN + 3] << PAGE_SHIFT};
+    uint32_t foreign = (c->id + 1u) << 16 | c->id;
+    uint64_t *p = map_foreign(c, 10);
+
+    for (unsigned i = 0; i < 512; i++) /* any three words: a flush of the local TLB */
+        p[i] = MMUEXT_TLB_FLUSH_LOCAL;
+    unmap_foreign(p);
+    for (unsigned pfn = 9; pfn >= 8; pfn--) {
+        p = map_foreign(c, pfn);
+        for (unsigned i = 0; i < 512; i++)
+            p[i] = MAKE_PTE(c->mfn[pfn + 1], pfn == 9 ? PTE_KERN : PTE_TABLE);
+        unmap_foreign(p);
+        u.ptr = c->mfn[L4_PFN + 3] << PAGE_SHIFT | pfn * 8;
+        u.val = MAKE_PTE(c->mfn[pfn], PTE_RO);
+        CHECK_EQ(HC(mmu_update, &u, 1, 0, foreign), 0);
+    }
+    for (unsigned i = 0; i < 256; i++) {
+        u.ptr = c->mfn[L4_PFN + 1] << PAGE_SHIFT | i * 8;
+        u.val = MAKE_PTE(c->mfn[8], PTE_TABLE);
+        if (HC(mmu_update, &u, 1, 0, foreign))
+            CHECK(!"the list was mapped once more");
+    }
+}
+
+static void long_calls(void)
+{
+    static struct vcpu_guest_context ctx;
+    struct child c;
+
+    section("calls that would take hours");
+    for (unsigned i = 0; i < 3; i++) {
+        if (!BUILD(&c, script))
+            return;
+        alias(&c);
+        if (i == 0)
+            call(&c, 0, __HYPERVISOR_mmuext_op, LONG_VA, LONG_COUNT, 0, DOMID_SELF);
+        else if (i == 1)
+            call(&c, 0, __HYPERVISOR_console_io, CONSOLEIO_write, 0x7fffffff, LONG_VA, 0);
+        else
+            call(&c, 0, __HYPERVISOR_multicall, LONG_VA, LONG_COUNT, 0, 0);
+        call(&c, 1, -1, 0, 0, 0, 0);
+        start(&c);
+        nap(50000000);
+        CHECK_EQ(c.share[0], 0); /* in the middle of it */
+        print("  %u: paused\n", i);
+        CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, c.id), 0);
+        memset(&dc, 0, sizeof(dc));
+        dc.u.vcpucontext.ctxt.p = &ctx;
+        CHECK_EQ(domctl(XEN_DOMCTL_getvcpucontext, c.id), 0);
+        CHECK_EQ(ctx.user_regs.rip & ~0xfffUL, CHILD_BASE); /* in the hypercall page */
+        CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, c.id), 0);
+        nap(50000000);
+        CHECK_EQ(c.share[0], 0); /* goes on */
+        print("  %u: destroyed\n", i);
+        bury(&c);
+    }
+}
+
 void children(void)
 {
     lives();
+    long_calls();
     may_not();
     section("its grants and ports, and its death while we hold them");
     between(true);
