@@ -11,7 +11,6 @@
 #include "domain/domain.h"
 #include "grant/grant.h"
 #include "hvm/hvm.h"
-#include "hypercall/guest_access.h"
 #include "irq/irq.h"
 #include "mm/mm.h"
 #include "pv/pv.h"
@@ -19,7 +18,7 @@
 #include "time/time.h"
 #include "trace/trace.h"
 
-int main(void);
+int __noinline main(void); /* its caller is start-up code and given back below */
 
 int main(void)
 {
@@ -52,7 +51,6 @@ int main(void)
 
     console_init(); /* input by interrupt, ring of its final size */
     trace_init();
-    guest_access_init(cpu_features.smap && !boot_options.no_smap);
     cpuid_policy_init();
     dom0_build();             /* the modules are consumed */
     console_screen_release(); /* domain 0 drives the screen now */

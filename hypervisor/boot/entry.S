@@ -173,7 +173,7 @@ entry64:
     leaq boot_cpu(%rip), %rax
     movq %rax, -16(%rsp)
     movq $0, -8(%rsp)
-    subq $224, %rsp /* sizeof(struct stack_top), kept 16-byte aligned */
+    subq $240, %rsp /* sizeof(struct stack_top), kept 16-byte aligned */
     pushq $0        /* ends the frame pointer chain: return address, frame */
     pushq $0
     xorl %ebp, %ebp

@@ -13,6 +13,7 @@
 #define CPU_CPU_H
 
 #include "cpu/asm.h"
+#include "cpu/entry.h"
 #include "lib/bitmap.h"
 #include "lib/compiler.h"
 #include "lib/types.h"
@@ -20,10 +21,7 @@
 
 #define MAX_CPUS 256
 
-/* Selectors in every GDT we load: the top page of the PV ABI's reserved range
- * (FIRST_RESERVED_GDT_PAGE, xen/arch-x86/xen.h). The RPL 3 ones are ABI (FLAT_RING3_*). */
-#define HV_CS         0xe008
-#define HV_DS         0xe010
+/* More selectors in every GDT we load (cpu/entry.h). The RPL 3 ones are ABI (FLAT_RING3_*). */
 #define SEL_USER_CS32 0xe023
 #define SEL_USER_DS   0xe02b
 #define SEL_USER_CS64 0xe033
@@ -59,6 +57,7 @@ enum {
 
 #define STACK_SIZE 8192UL
 
+struct guest_access_ops;
 struct vcpu;
 
 struct tss64 { /* APM vol. 2 section 12.2.5 */
@@ -107,8 +106,10 @@ struct cpu {
 /* Top of every hypervisor stack. */
 struct stack_top {
     struct cpu_user_regs regs; /* es..gs are saved only when a PV guest's context is read */
-    struct cpu *cpu;           /* rewritten whenever the stack's vCPU is put on a CPU */
-    struct vcpu *vcpu;         /* [I] whose stack; for IST stacks: as found on entry */
+    const struct guest_access_ops *access; /* [I] how its memory is reached; NULL: in place */
+    uint64_t pad;
+    struct cpu *cpu;   /* rewritten whenever the stack's vCPU is put on a CPU */
+    struct vcpu *vcpu; /* [I] whose stack; boot stack: the idle vCPU; IST stacks: NULL */
 };
 
 static inline struct stack_top *stack_top(void)
@@ -120,10 +121,18 @@ static inline struct stack_top *stack_top(void)
 
 #ifdef HOST_TEST
 struct cpu *this_cpu(void);
+static inline struct vcpu *this_vcpu(void)
+{
+    return this_cpu()->current;
+}
 #else
 static inline struct cpu *this_cpu(void)
 {
     return stack_top()->cpu;
+}
+static inline struct vcpu *this_vcpu(void)
+{
+    return stack_top()->vcpu;
 }
 #endif
 

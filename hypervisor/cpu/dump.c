@@ -5,6 +5,8 @@
 
 #define TRACE_MAX 32
 
+extern const char __text_start[], __text_end[];
+
 void regs_dump(const struct cpu_user_regs *regs)
 {
     log_error("CPU %u  rip %04x:%016lx %pS", this_cpu()->id, regs->cs, regs->rip,
@@ -21,19 +23,39 @@ void regs_dump(const struct cpu_user_regs *regs)
     log_error("cr0 %lx  cr2 %lx  cr3 %lx  cr4 %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4());
 }
 
-void stack_trace(const struct cpu_user_regs *regs)
+#ifdef DEBUG
+/* Up the chain of frame pointers, which ends where one leads off this stack. */
+static void trace_callers(uint64_t low, uint64_t high, uint64_t frame)
 {
-    if (regs->cs & 3)
-        return;
-    uint64_t low = regs->rsp, frame = regs->rbp;
-    uint64_t high = (regs->rsp | (STACK_SIZE - 1)) + 1;
-    log_error("stack: %pS", (void *)regs->rip);
     for (unsigned i = 0; i < TRACE_MAX; i++) {
-        if (frame < low || frame > high - 16 || frame % 8 || frame < HV_VIRT_START)
+        if (frame < low || frame > high - 16 || frame % 8)
             return;
         const uint64_t *f = (const uint64_t *)frame;
         log_error("       %pS", (void *)f[1]);
         low = frame + 16;
         frame = f[0];
     }
+}
+
+#else
+/* Release builds have no frame pointers: all that may be a return address, stale ones among them.
+ */
+static void trace_callers(uint64_t low, uint64_t high, uint64_t frame __unused)
+{
+    const uint64_t *word = (const uint64_t *)ROUND_UP(low, 8), *end = (const uint64_t *)high;
+    for (unsigned i = 0; i < TRACE_MAX && word < end; word++)
+        if (*word >= (uint64_t)__text_start && *word < (uint64_t)__text_end) {
+            log_error("     ? %pS", (void *)*word);
+            i++;
+        }
+}
+#endif
+
+void stack_trace(const struct cpu_user_regs *regs)
+{
+    if (regs->cs & 3 || regs->rsp < HV_VIRT_START)
+        return;
+    uint64_t high = (regs->rsp | (STACK_SIZE - 1)) + 1;
+    log_error("stack: %pS", (void *)regs->rip);
+    trace_callers(regs->rsp, high, regs->rbp);
 }

@@ -74,7 +74,16 @@ entry_ist:
     mov %rax, %rdi
     xor %ebp, %ebp
     call cpu_entry_from_guest
-    call vcpu_leave
+    /* NMIs stay blocked until an IRETQ, and another vCPU may go on by SYSRET: so here is one. */
+    mov %rsp, %rax
+    push $0
+    push %rax
+    pushf
+    push $HV_CS
+    lea 1f(%rip), %rax
+    push %rax
+    iretq
+1:  call vcpu_leave
     jmp guest_return
     .size entry_ist, . - entry_ist
 

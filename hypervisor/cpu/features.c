@@ -20,8 +20,6 @@
 #define FXSAVE_SIZE 512
 
 struct cpu_features cpu_features __ro_after_init;
-extern bool cpu_smap_enabled; /* ENTRY_FLAGS in cpu/entry.h */
-bool cpu_smap_enabled __ro_after_init;
 
 /* These do not fault although a CPU may lack them: only used when CPUID says so. */
 static void xsetbv(uint64_t v)
@@ -95,6 +93,17 @@ static __init void find_topology(uint32_t max_leaf)
     }
 }
 
+/* The text is still writable: mm_init() comes later. */
+static __init void patch_smap_sites(void)
+{
+    extern const struct smap_site {
+        uint8_t *at;
+        uint64_t open;
+    } __smap_sites_start[], __smap_sites_end[];
+    for (const struct smap_site *s = __smap_sites_start; s < __smap_sites_end; s++)
+        memcpy(s->at, s->open ? "\x0f\x01\xcb" : "\x0f\x01\xca", 3); /* STAC, CLAC */
+}
+
 void __init features_init(void)
 {
     struct cpu_features *f = &cpu_features;
@@ -132,7 +141,8 @@ void __init features_init(void)
     }
     find_topology(max_leaf);
     find_xsave();
-    cpu_smap_enabled = f->smap;
+    if (f->smap)
+        patch_smap_sites();
     log_info("CPU:%s%s%s%s%s%s%s%s, %u physical address bits, XCR0 %lx", f->nx ? " nx" : "",
              f->smep ? " smep" : "", f->smap ? " smap" : "", f->umip ? " umip" : "",
              f->fsgsbase ? " fsgsbase" : "", f->xsave ? " xsave" : "", f->x2apic ? " x2apic" : "",

@@ -164,11 +164,11 @@ extern struct domain *dom_io, *dom_xen;
 
 static inline struct vcpu *current_vcpu(void)
 {
-    return this_cpu()->current;
+    return this_vcpu();
 }
 static inline struct domain *current_domain(void)
 {
-    return this_cpu()->current->domain;
+    return this_vcpu()->domain;
 }
 
 /* --- domains (domain/domain.c) --- */
@@ -247,6 +247,25 @@ long hypercall_again(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d
  * Reschedules, kills, pauses, delivers events; returns when the guest's registers are final.
  */
 void vcpu_leave(void);
+void vcpu_leave_attending(struct vcpu *v);
+
+static inline bool vcpu_must_attend(const struct cpu *c, const struct vcpu *v)
+{
+    return READ_ONCE(c->need_resched) || READ_ONCE(v->sched.blockers) || READ_ONCE(v->work);
+}
+
+/* Does @v have an event to take (pending and unmasked upcall)? For block and leave. */
+static inline bool event_pending(const struct vcpu *v)
+{
+    return READ_ONCE(v->info->evtchn_upcall_pending) && !READ_ONCE(v->info->evtchn_upcall_mask);
+}
+
+/* vcpu_leave() inlined, for the shortest ways through the hypervisor; @top is this stack's. */
+static __always_inline void vcpu_leave_now(struct stack_top *top)
+{
+    if (unlikely(vcpu_must_attend(top->cpu, top->vcpu) || event_pending(top->vcpu)))
+        vcpu_leave_attending(top->vcpu);
+}
 
 /* --- memory_op, vcpu_op, sched_op, timers are hypercall handlers: memory.c, vcpu_op.c, sched_op.c,
        guest_time.c. --- */

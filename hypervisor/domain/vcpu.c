@@ -308,13 +308,7 @@ void vcpu_kick(struct vcpu *v)
 
 /* --- the way out --- */
 
-static inline bool must_attend(const struct vcpu *v)
-{
-    return READ_ONCE(this_cpu()->need_resched) || READ_ONCE(v->sched.blockers) ||
-           READ_ONCE(v->work);
-}
-
-static void __noinline attend(struct vcpu *v)
+static void attend(struct vcpu *v)
 {
     if (READ_ONCE(v->work)) {
         uint32_t work = __atomic_exchange_n(&v->work, 0, __ATOMIC_SEQ_CST);
@@ -330,13 +324,17 @@ static void __noinline attend(struct vcpu *v)
         schedule();
 }
 
-void vcpu_leave(void)
+void vcpu_leave_attending(struct vcpu *v)
 {
-    struct vcpu *v = current_vcpu();
     do {
-        while (unlikely(must_attend(v)))
+        while (unlikely(vcpu_must_attend(this_cpu(), v)))
             attend(v);
         if (event_pending(v))
             ops_of(v->domain)->deliver(v);
-    } while (unlikely(must_attend(v)));
+    } while (unlikely(vcpu_must_attend(this_cpu(), v)));
+}
+
+void vcpu_leave(void)
+{
+    vcpu_leave_now(current_vcpu()->stack);
 }

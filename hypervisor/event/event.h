@@ -34,12 +34,6 @@ bool event_port_valid(struct domain *d, evtchn_port_t port);
  */
 int __must_check event_any_pending(struct domain *d, const evtchn_port_t *ports, unsigned n);
 
-/* Does @v have an event to take (pending and unmasked upcall)? For block and leave. */
-static inline bool event_pending(const struct vcpu *v)
-{
-    return READ_ONCE(v->info->evtchn_upcall_pending) && !READ_ONCE(v->info->evtchn_upcall_mask);
-}
-
 /* --- physical interrupts (event/pirq.c) --- */
 int __must_check pirq_domain_init(struct domain *d);
 void pirq_domain_relinquish(struct domain *d);

@@ -110,7 +110,6 @@ void hvm_init(void)
 {
     hvm_ops_table = &ops;
     grant_hvm_ops = &hvm_grant_ops;
-    hvm_memory_init();
     if (!svm_available())
         return;
     hvm_ops = &svm_ops;

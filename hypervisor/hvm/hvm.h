@@ -109,7 +109,7 @@ struct hvm_fault {
 };
 int __must_check hvm_copy_linear(struct vcpu *v, uint64_t addr, void *buf, size_t n,
                                  unsigned access, struct hvm_fault *fault);
-void hvm_memory_init(void);
+extern const struct guest_access_ops hvm_guest_access; /* for the hypercalls of its vCPUs */
 
 /* --- insn.c --- */
 /* Length of the instruction at rip if it has this opcode (behind 0x0f if @two_byte); 0 = it has

@@ -24,7 +24,7 @@ void hvm_hypercall(struct vcpu *v)
         r->rax = -XEN_EPERM;
         return;
     }
-    r->rax = hypercall_dispatch(r->eax, r->rdi, r->rsi, r->rdx, r->r10);
+    r->rax = hypercall_hvm(r->eax, r->rdi, r->rsi, r->rdx, r->r10);
 }
 
 /* 128 entries of 32 bytes: mov $nr, %eax; the instruction; ret. */

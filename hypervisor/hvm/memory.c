@@ -98,9 +98,4 @@ static int clear(uint64_t dst, size_t n)
     return copy(dst, NULL, n, HVM_WRITE);
 }
 
-static const struct guest_access_ops ops = {from_guest, to_guest, clear};
-
-void hvm_memory_init(void)
-{
-    guest_access_hvm = &ops;
-}
+const struct guest_access_ops hvm_guest_access = {from_guest, to_guest, clear};

@@ -95,6 +95,7 @@ int hvm_vcpu_init(struct vcpu *v)
         return rc;
     v->hvm = h;
     h->vcpu = v;
+    v->stack->access = &hvm_guest_access;
     h->wait_sipi = true;
     v->fpu = fpu_alloc();
     if (!v->fpu)

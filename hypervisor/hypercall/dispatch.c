@@ -20,13 +20,28 @@
             return -XEN_EPERM;                                                                     \
         return CALL_##nargs(hc_##name);
 
-long hypercall_dispatch(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+static __always_inline long dispatch(bool hvm, uint64_t nr, uint64_t a, uint64_t b, uint64_t c,
+                                     uint64_t d)
 {
-    const bool hvm = current_domain()->is_hvm;
     count(TRACE_hypercalls);
     switch (nr) {
         HYPERCALLS(HC_CASE)
     default:
         return -XEN_ENOSYS;
     }
+}
+
+void hypercall_pv_regs(struct cpu_user_regs *r)
+{
+    r->rax = dispatch(false, r->eax, r->rdi, r->rsi, r->rdx, r->r10);
+}
+
+long hypercall_pv(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    return dispatch(false, nr, a, b, c, d);
+}
+
+long hypercall_hvm(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    return dispatch(true, nr, a, b, c, d);
 }

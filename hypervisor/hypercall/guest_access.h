@@ -6,8 +6,11 @@
 #ifndef HYPERCALL_GUEST_ACCESS_H
 #define HYPERCALL_GUEST_ACCESS_H
 
+#include "cpu/cpu.h"
+#include "cpu/entry.h"
 #include "lib/compiler.h"
 #include "lib/types.h"
+#include "mm/layout.h"
 
 typedef struct {
     uint64_t addr; /* never dereferenced outside guest_access.c */
@@ -29,21 +32,108 @@ static inline bool guest_is_null(guest_ptr_t p)
     return p.addr == 0;
 }
 
-/* Once, before the first guest runs: whether SMAP must be lifted around each access. */
-void guest_access_init(bool smap);
-
-/* 0, or -XEN_EFAULT: not the guest's (hypervisor range, non-canonical) or not mapped. */
-int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
-int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);
-int __must_check clear_guest(guest_ptr_t dst, size_t n);
-
-/* Callers that are hardware-virtualized: their memory is not in our address space. Set by hvm/. */
+/* How to reach memory that is not in our address space: stack_top()->access of such a vCPU. */
 struct guest_access_ops {
     int (*from_guest)(void *dst, uint64_t src, size_t n);
     int (*to_guest)(uint64_t dst, const void *src, size_t n);
     int (*clear)(uint64_t dst, size_t n);
 };
-extern const struct guest_access_ops *guest_access_hvm;
+
+/* 0, or -XEN_EFAULT: not the guest's (hypervisor range, non-canonical) or not mapped. */
+int __must_check clear_guest(guest_ptr_t dst, size_t n);
+
+/* Most arguments and frames are a few words: these are moved in place. */
+#define GUEST_WORDS_MOST 11
+
+#ifdef HOST_TEST
+int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
+int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);
+static inline int guest_load_words(void *dst, guest_ptr_t src, size_t words)
+{
+    return copy_from_guest(dst, src, words * sizeof(uint64_t));
+}
+static inline int guest_store_words(guest_ptr_t dst, const void *src, size_t words)
+{
+    return copy_to_guest(dst, src, words * sizeof(uint64_t));
+}
+#else
+int __must_check guest_copy_in(void *dst, guest_ptr_t src, size_t n);
+int __must_check guest_copy_out(guest_ptr_t dst, const void *src, size_t n);
+
+/* No byte of the range is the hypervisor's. Ranges that start low and would run into the
+ * non-canonical hole or wrap are refused as well. */
+static inline bool guest_range_ok(guest_ptr_t p, size_t n)
+{
+    const uint64_t lower_half_end = 0x0000800000000000UL;
+    if (p.addr >= HV_VIRT_END)
+        return p.addr + n >= p.addr;
+    return p.addr < lower_half_end && n <= lower_half_end - p.addr;
+}
+
+static inline bool guest_is_words(size_t n)
+{
+    return n && n % sizeof(uint64_t) == 0 && n <= GUEST_WORDS_MOST * sizeof(uint64_t);
+}
+
+/* For callers that know their guest to be a PV one; @words is a constant. */
+static __always_inline int guest_load_words(void *dst, guest_ptr_t src, size_t words)
+{
+    if (unlikely(!guest_range_ok(src, words * sizeof(uint64_t))))
+        return -XEN_EFAULT;
+    smap_open();
+#pragma GCC unroll 11
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word;
+        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")
+                              : [to] "=r"(word)
+                              : [from] "m"(((const uint64_t *)src.addr)[i])
+                              :
+                              : fault);
+        __builtin_memcpy((uint64_t *)dst + i, &word, sizeof(word));
+    }
+    smap_close();
+    return 0;
+fault:
+    smap_close();
+    return -XEN_EFAULT;
+}
+
+static __always_inline int guest_store_words(guest_ptr_t dst, const void *src, size_t words)
+{
+    if (unlikely(!guest_range_ok(dst, words * sizeof(uint64_t))))
+        return -XEN_EFAULT;
+    smap_open();
+#pragma GCC unroll 11
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word;
+        __builtin_memcpy(&word, (const uint64_t *)src + i, sizeof(word));
+        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")
+                              : [to] "=m"(((uint64_t *)dst.addr)[i])
+                              : [from] "r"(word)
+                              :
+                              : fault);
+    }
+    smap_close();
+    return 0;
+fault:
+    smap_close();
+    return -XEN_EFAULT;
+}
+
+static __always_inline int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n)
+{
+    if (!__builtin_constant_p(n) || !guest_is_words(n) || unlikely(stack_top()->access))
+        return guest_copy_in(dst, src, n);
+    return guest_load_words(dst, src, n / sizeof(uint64_t));
+}
+
+static __always_inline int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n)
+{
+    if (!__builtin_constant_p(n) || !guest_is_words(n) || unlikely(stack_top()->access))
+        return guest_copy_out(dst, src, n);
+    return guest_store_words(dst, src, n / sizeof(uint64_t));
+}
+#endif
 
 /* Arrays: element @i of size sizeof(*dst). */
 #define copy_element_from_guest(dst, base, i)                                                      \

@@ -3,9 +3,10 @@
  * bool guest_clear(void *dst, size_t n)
  *
  * Move bytes where one side is guest memory; true: a fault ended it, and what came before may have
- * been moved. SMAP is lifted just for the access (STAC/CLAC, APM vol. 2 section 5.6.6); on CPUs
- * without it those are #UD, hence the test.
+ * been moved. SMAP is lifted just for the access (APM vol. 2 section 5.6.6).
  */
+#include "cpu/entry.h"
+
     .macro ACCESS from, insn:vararg
 \from:
     \insn
@@ -15,15 +16,13 @@
     .endm
 
     .text
-    .globl guest_copy, guest_clear, guest_smap
-    .hidden guest_copy, guest_clear, guest_smap
+    .globl guest_copy, guest_clear
+    .hidden guest_copy, guest_clear
 
     .type guest_copy, @function
 guest_copy:
-    cmpb $0, guest_smap(%rip)
-    je 1f
-    stac
-1:  cmp $256, %rdx
+    SMAP_OPEN
+    cmp $256, %rdx
     ja .Llong
     sub $32, %rdx
     jb 3f
@@ -71,10 +70,8 @@ guest_copy:
     .type guest_clear, @function
 guest_clear:
     xor %eax, %eax
-    cmpb $0, guest_smap(%rip)
-    je 7f
-    stac
-7:  mov %rsi, %rcx
+    SMAP_OPEN
+    mov %rsi, %rcx
     shr $3, %rcx
     ACCESS 50, rep stosq
     mov %esi, %ecx
@@ -82,16 +79,12 @@ guest_clear:
     ACCESS 51, rep stosb
 .Ldone:
     xor %eax, %eax
-8:  cmpb $0, guest_smap(%rip)
-    je 9f
-    clac
-9:  ret
+    SMAP_CLOSE
+    ret
 .Lfault:
+    SMAP_CLOSE
     mov $1, %eax
-    jmp 8b
+    ret
     .size guest_clear, . - guest_clear
 
-    .bss
-guest_smap:                 /* bool: this machine has SMAP on */
-    .byte 0
     .section .note.GNU-stack, "", @progbits

@@ -29,6 +29,8 @@ static long rest(uint64_t list, uint64_t count)
 long hc_multicall(uint64_t list, uint64_t count)
 {
     struct vcpu *v = current_vcpu();
+    long (*run)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) =
+        v->domain->is_hvm ? hypercall_hvm : hypercall_pv;
     if (count > UINT32_MAX)
         return -XEN_EINVAL;
 
@@ -42,8 +44,7 @@ long hc_multicall(uint64_t list, uint64_t count)
         call.result = -XEN_EINVAL;
         if (may_be_batched(call.op)) {
             v->again.in_multicall = true;
-            call.result =
-                hypercall_dispatch(call.op, call.args[0], call.args[1], call.args[2], call.args[3]);
+            call.result = run(call.op, call.args[0], call.args[1], call.args[2], call.args[3]);
             v->again.in_multicall = false;
         }
         if (unlikely(v->again.set)) {

@@ -6,6 +6,7 @@
 #ifndef HYPERCALL_TABLE_H
 #define HYPERCALL_TABLE_H
 
+#include "lib/compiler.h"
 #include "lib/types.h"
 
 /* The Xen whose interfaces we keep, as xen_version and CPUID give it: major, minor. */
@@ -47,18 +48,25 @@
     X(35, sysctl, 1, HC_PV | HC_HVM | HC_DOM0)                                                     \
     X(36, domctl, 1, HC_PV | HC_HVM | HC_DOM0)
 
-#define HC_ARGS_0                            void
-#define HC_ARGS_1                            uint64_t
-#define HC_ARGS_2                            uint64_t, uint64_t
-#define HC_ARGS_3                            uint64_t, uint64_t, uint64_t
-#define HC_ARGS_4                            uint64_t, uint64_t, uint64_t, uint64_t
-#define HC_PROTOTYPE(nr, name, nargs, flags) long hc_##name(HC_ARGS_##nargs);
+#define HC_ARGS_0 void
+#define HC_ARGS_1 uint64_t
+#define HC_ARGS_2 uint64_t, uint64_t
+#define HC_ARGS_3 uint64_t, uint64_t, uint64_t
+#define HC_ARGS_4 uint64_t, uint64_t, uint64_t, uint64_t
+/* Not inlined: a short one shall not pay for the registers and the frame that a long one needs. */
+#define HC_PROTOTYPE(nr, name, nargs, flags) __noinline long hc_##name(HC_ARGS_##nargs);
 HYPERCALLS(HC_PROTOTYPE)
 
+struct cpu_user_regs;
+
+/* Runs the hypercall that the current vCPU, a PV guest's, has in its registers. */
+void hypercall_pv_regs(struct cpu_user_regs *regs);
+
 /*
- * Runs hypercall @nr of the current vCPU with the first words of what the ABI passes; none takes
- * more than four. Called by pv/trap.c, hvm/ and multicall.
+ * Runs hypercall @nr of the current vCPU, a PV or a hardware-virtualized guest's, with the first
+ * words of what the ABI passes; none takes more than four.
  */
-long hypercall_dispatch(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+long hypercall_pv(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+long hypercall_hvm(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 
 #endif

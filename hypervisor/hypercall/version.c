@@ -15,7 +15,7 @@
 static const char changeset[] = "trilby";
 static const char compile_date[] = "unknown"; /* builds are reproducible: no date inside */
 
-static long get_features(guest_ptr_t arg)
+static __noinline long get_features(guest_ptr_t arg)
 {
     xen_feature_info_t info;
     const struct domain *d = current_domain();
@@ -43,7 +43,7 @@ static long get_features(guest_ptr_t arg)
     return copy_to_guest(arg, &info, sizeof(info));
 }
 
-static long get_compile_info(guest_ptr_t arg)
+static __noinline long get_compile_info(guest_ptr_t arg)
 {
     xen_compile_info_t info = {0};
     str_copy(info.compiler, "gcc " __VERSION__, sizeof(info.compiler));
@@ -54,7 +54,7 @@ static long get_compile_info(guest_ptr_t arg)
 }
 
 /* A fixed-size string out, zero-filled. */
-static long put_string(guest_ptr_t arg, const char *s, size_t size)
+static __noinline long put_string(guest_ptr_t arg, const char *s, size_t size)
 {
     char buf[sizeof(xen_commandline_t)];
     _Static_assert(sizeof(buf) >= sizeof(xen_capabilities_info_t), "the largest of the strings");
@@ -63,6 +63,13 @@ static long put_string(guest_ptr_t arg, const char *s, size_t size)
     return copy_to_guest(arg, buf, size);
 }
 
+static __noinline long get_platform_parameters(guest_ptr_t arg)
+{
+    xen_platform_parameters_t params = {.virt_start = HV_VIRT_START};
+    return copy_to_guest(arg, &params, sizeof(params));
+}
+
+/* What the rarer ones need on the stack, the others need not pay for: they are not inlined. */
 long hc_xen_version(uint64_t cmd, uint64_t arg)
 {
     guest_ptr_t p = guest_ptr(arg);
@@ -83,10 +90,8 @@ long hc_xen_version(uint64_t cmd, uint64_t arg)
                           sizeof(xen_capabilities_info_t));
     case XENVER_changeset:
         return put_string(p, changeset, sizeof(xen_changeset_info_t));
-    case XENVER_platform_parameters: {
-        xen_platform_parameters_t params = {.virt_start = HV_VIRT_START};
-        return copy_to_guest(p, &params, sizeof(params));
-    }
+    case XENVER_platform_parameters:
+        return get_platform_parameters(p);
     case XENVER_get_features:
         return get_features(p);
     case XENVER_pagesize:

@@ -43,15 +43,19 @@ static void write_l4(struct cpu *c, mfn_t l4)
     tlb_switch_ended(tick);
 }
 
+static mfn_t wanted_l4(const struct pv_vcpu *pv)
+{
+    return pv->kernel_mode || is_none(pv->user_l4) ? pv->guest_l4 : pv->user_l4;
+}
+
 static void load(struct vcpu *v, bool always)
 {
     struct cpu *c = this_cpu();
     struct domain *d = v->domain, *before = loaded[c->id].domain;
-    mfn_t l4 = v->pv->kernel_mode || is_none(v->pv->user_l4) ? v->pv->guest_l4 : v->pv->user_l4;
+    mfn_t l4 = wanted_l4(v->pv);
     uint32_t user = user_of(d, v->id);
     if (is_none(l4))
         l4 = host_l4_mfn;
-    v->pv->cr3 = mfn_to_maddr(l4).a;
     /* What it flushed on another CPU since, this one would still remember. */
     bool only_here = v->pv->loaded_on == c->id;
     v->pv->loaded_on = c->id;
@@ -67,10 +71,25 @@ static void load(struct vcpu *v, bool always)
         atomic_bit_clear(before->dirty_cpus.bits, c->id);
 }
 
-uint64_t pv_load_cr3(struct vcpu *v)
+void pv_load_cr3(struct vcpu *v)
 {
     load(v, false);
-    return v->pv->cr3;
+}
+
+/*
+ * Between kernel and user mode of the running vCPU: page tables, and which GS base is active. Whose
+ * translations this CPU may hold does not change, unless it was thrown out meanwhile.
+ */
+void pv_switch_mode(struct vcpu *v, bool to_kernel)
+{
+    struct cpu *c = this_cpu();
+    v->pv->kernel_mode = to_kernel;
+    __asm__ volatile("swapgs" ::: "memory");
+    mfn_t l4 = wanted_l4(v->pv);
+    if (unlikely(is_none(l4) || mfn_equal(c->loaded_cr3, host_l4_mfn)))
+        load(v, true);
+    else if (!mfn_equal(c->loaded_cr3, l4))
+        write_l4(c, l4);
 }
 
 /* This CPU holds nothing of any guest from now on. */

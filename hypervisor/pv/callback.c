@@ -19,33 +19,42 @@
 
 #include <xen/callback.h>
 
-#define FRAME_MOST 11
+static void __noinline bad_kernel_stack(struct vcpu *v, uint64_t sp)
+{
+    domain_kill(v->domain, "vCPU %u: kernel stack at 0x%lx cannot be written (trap at 0x%lx)",
+                v->id, sp, v->stack->regs.rip);
+}
 
-static void bounce(struct vcpu *v, uint64_t handler, bool mask_events, const uint64_t *extra,
-                   unsigned extras)
+/* @extra: words between r11 and rip; their number is known where this is inlined. */
+static __always_inline void bounce(struct vcpu *v, uint64_t handler, bool mask_events,
+                                   const uint64_t *extra, unsigned extras)
 {
     struct cpu_user_regs *r = &v->stack->regs;
-    bool from_kernel = v->pv->kernel_mode;
-    uint64_t masked = READ_ONCE(v->info->evtchn_upcall_mask) ? 1 : 0;
-    uint64_t frame[FRAME_MOST], sp = from_kernel ? r->rsp : v->pv->kernel_sp;
+    uint64_t frame[GUEST_WORDS_MOST] __uninitialized, sp = r->rsp, cs = r->cs & ~3u;
     unsigned n = 0;
 
+    if (!v->pv->kernel_mode) {
+        sp = v->pv->kernel_sp;
+        cs = r->cs;
+        pv_switch_mode(v, true);
+    }
     frame[n++] = r->rcx;
     frame[n++] = r->r11;
     for (unsigned i = 0; i < extras; i++)
         frame[n++] = extra[i];
     frame[n++] = r->rip;
-    frame[n++] = (from_kernel ? r->cs & ~3u : r->cs) | masked << 32;
-    frame[n++] = (r->rflags & ~RFLAGS_IF) | (masked ? 0 : RFLAGS_IF);
+    frame[n++] = cs;
+    frame[n++] = r->rflags | RFLAGS_IF;
     frame[n++] = r->rsp;
     frame[n++] = r->ss;
+    if (READ_ONCE(v->info->evtchn_upcall_mask)) {
+        frame[n - 4] |= 1UL << 32;
+        frame[n - 3] &= ~RFLAGS_IF;
+    }
 
-    if (!from_kernel)
-        pv_switch_mode(v, true);
     sp = ROUND_DOWN(sp, 16) - n * sizeof(frame[0]);
-    if (unlikely(copy_to_guest(guest_ptr(sp), frame, n * sizeof(frame[0])))) {
-        domain_kill(v->domain, "vCPU %u: kernel stack at 0x%lx cannot be written (trap at 0x%lx)",
-                    v->id, sp, r->rip);
+    if (unlikely(guest_store_words(guest_ptr(sp), frame, 7 + extras))) {
+        bad_kernel_stack(v, sp);
         return;
     }
     if (mask_events)
@@ -74,7 +83,10 @@ void pv_inject(struct vcpu *v, unsigned vector, uint32_t error_code)
                     vector, error_code, v->stack->regs.rip);
         return;
     }
-    bounce(v, t->address, t->flags & 4, &error, has_error_code(vector) ? 1 : 0);
+    if (has_error_code(vector))
+        bounce(v, t->address, t->flags & 4, &error, 1);
+    else
+        bounce(v, t->address, t->flags & 4, NULL, 0);
 }
 
 void pv_inject_interrupt(struct vcpu *v, unsigned vector)
@@ -93,7 +105,7 @@ void pv_inject_page_fault(struct vcpu *v, uint32_t error_code, uint64_t cr2)
     pv_inject(v, X86_PF, error_code);
 }
 
-void pv_bounce_syscall(struct vcpu *v, bool compat)
+void __noinline pv_bounce_syscall(struct vcpu *v, bool compat)
 {
     struct pv_vcpu *pv = v->pv;
     uint64_t handler = compat ? pv->syscall32_callback : pv->syscall_callback;
@@ -153,6 +165,12 @@ void pv_deliver_upcall(struct vcpu *v)
         bounce(v, pv->event_callback, true, NULL, 0);
 }
 
+static void __noinline bad_iret(struct vcpu *v, const char *why)
+{
+    domain_kill(v->domain, "vCPU %u: iret with stack pointer 0x%lx: %s", v->id, v->stack->regs.rsp,
+                why);
+}
+
 /*
  * Back from a handler, or into user mode for the first time. A code selector with RPL 3 means user
  * mode. With VGCF_in_syscall rcx and r11 become what SYSRET leaves in them.
@@ -161,18 +179,11 @@ long hc_iret(void)
 {
     struct vcpu *v = current_vcpu();
     struct cpu_user_regs *r = &v->stack->regs;
-    struct iret_context c;
+    struct iret_context c __uninitialized;
 
-    if (unlikely(copy_from_guest(&c, guest_ptr(r->rsp), sizeof(c)))) {
-        domain_kill(v->domain, "vCPU %u: iret frame at 0x%lx cannot be read", v->id, r->rsp);
+    if (unlikely(guest_load_words(&c, guest_ptr(r->rsp), sizeof(c) / 8))) {
+        bad_iret(v, "its frame cannot be read");
         return 0;
-    }
-    if ((c.cs & 3) == 3) {
-        if (unlikely(mfn_equal(v->pv->user_l4, MFN_NONE))) {
-            domain_kill(v->domain, "vCPU %u: iret to user mode without user page tables", v->id);
-            return 0;
-        }
-        pv_switch_mode(v, false);
     }
     r->rip = c.rip;
     r->rflags = rflags_for_guest(c.rflags);
@@ -187,9 +198,16 @@ long hc_iret(void)
         r->ss = c.ss | 3;
         r->rcx = c.rcx;
         r->r11 = c.r11;
+        r->entry_vector = 0; /* not for SYSRET (cpu/entry.h) */
     }
     v->pv->in_nmi = false;
     pv_set_event_mask(v, !(c.rflags & RFLAGS_IF));
+    if ((c.cs & 3) == 3) {
+        if (unlikely(mfn_equal(v->pv->user_l4, MFN_NONE)))
+            bad_iret(v, "to user mode without user page tables");
+        else
+            pv_switch_mode(v, false);
+    }
     return c.rax;
 }
 

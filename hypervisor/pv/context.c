@@ -94,7 +94,7 @@ static void set_registers(struct vcpu *v, const struct vcpu_guest_context *c)
     struct cpu_user_regs *r = &v->stack->regs;
     struct pv_vcpu *pv = v->pv;
     *r = c->user_regs;
-    r->error_code = r->entry_vector = 0;
+    r->error_code = r->entry_vector = 0; /* not VECTOR_SYSCALL: all of it is to be restored */
     r->saved_upcall_mask = 0;
     r->cs |= 3;
     r->ss |= 3;

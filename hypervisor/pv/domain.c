@@ -132,14 +132,6 @@ static void pv_switch_in(struct vcpu *v)
     cpu_set_entry_stack(v->stack);
 }
 
-/* Between kernel and user mode of the running vCPU: page tables, and which GS base is active. */
-void pv_switch_mode(struct vcpu *v, bool to_kernel)
-{
-    v->pv->kernel_mode = to_kernel;
-    __asm__ volatile("swapgs" ::: "memory");
-    pv_load_cr3(v);
-}
-
 static bool pv_upcall_enabled(const struct vcpu *v)
 {
     return !READ_ONCE(v->info->evtchn_upcall_mask);

@@ -43,7 +43,7 @@ int __must_check pv_trap_set(struct pv_trap *to, const struct trap_info *from);
 
 /* --- trap.c --- */
 void pv_guest_exception(struct cpu_user_regs *regs);
-void pv_syscall(struct cpu_user_regs *regs); /* from entry.S */
+void pv_syscall(struct stack_top *top); /* from entry.S; this stack's */
 
 /* --- privileged.c --- */
 /* #GP with error code 0, or a forced CPUID; true when regs are what the guest goes on with. */

@@ -33,7 +33,6 @@ struct pv_vcpu {
     struct pv_trap traps[256];
     mfn_t guest_l4, user_l4; /* page tables, each with a reference and an L4 type use; or NONE */
     unsigned loaded_on;      /* [P] the CPU whose TLB last held its translations */
-    uint64_t cr3;            /* what is loaded when this vCPU runs */
     uint64_t fs_base, gs_base_kernel, gs_base_user; /* saved while off CPU */
     uint16_t ds, es, fs, gs;                        /* saved while off CPU */
     uint64_t ctrl_cr0_ts, ctrl_cr4;                 /* TS as the guest set it; CR4 as it believes */
@@ -111,10 +110,10 @@ int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type
 int __must_check pv_set_l4(struct vcpu *v, mfn_t l4, bool user);
 void pv_switch_mode(struct vcpu *v, bool to_kernel); /* swaps CR3 and GS base */
 /*
- * Makes CR3 what @v needs now (switch_in, mode switch), v->pv->cr3 too, and returns it; does
- * nothing when it is loaded already. Notes @v's domain in dirty_cpus.
+ * Makes CR3 what @v needs now that it comes to this CPU; does nothing when it is loaded already.
+ * Notes @v's domain in dirty_cpus.
  */
-uint64_t pv_load_cr3(struct vcpu *v);
+void pv_load_cr3(struct vcpu *v);
 void pv_unload_cr3(void); /* this CPU holds no PV guest's address space from now on */
 
 /* Sets page_type_ops and grant_pv_ops, registers the debug key; called by pv_init(). */

@@ -261,6 +261,9 @@ void pv_segments_load(struct vcpu *v)
     } __packed gdtr = {FIRST_RESERVED_GDT_BYTE + PAGE_SIZE - 1, PERDOMAIN_GDT(v->id)};
     __asm__ volatile("lgdt %0" ::"m"(gdtr) : "memory");
     load_ldt(v);
+    /* An exception leaves SS null here, and on AMD's CPUs SYSRET gives the guest the selector of
+     * its stack segment but not the attributes (APM vol. 3, SYSRET). */
+    __asm__ volatile("mov %0, %%ss" ::"r"(HV_DS));
 }
 
 /* --- descriptors (APM vol. 2 section 4.7) --- */

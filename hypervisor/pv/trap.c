@@ -212,13 +212,12 @@ void pv_guest_exception(struct cpu_user_regs *regs)
 }
 
 /* SYSCALL: the kernel's is a hypercall, user mode's goes to the kernel. */
-void pv_syscall(struct cpu_user_regs *regs)
+void pv_syscall(struct stack_top *top)
 {
-    struct vcpu *v = current_vcpu();
-    if (v->pv->kernel_mode && regs->cs == SEL_USER_CS64) {
-        regs->rax = hypercall_dispatch(regs->eax, regs->rdi, regs->rsi, regs->rdx, regs->r10);
-    } else {
-        pv_bounce_syscall(v, regs->cs != SEL_USER_CS64);
-    }
-    vcpu_leave();
+    bool compat = top->regs.cs != SEL_USER_CS64;
+    if (likely(top->vcpu->pv->kernel_mode && !compat))
+        hypercall_pv_regs(&top->regs);
+    else
+        pv_bounce_syscall(top->vcpu, compat);
+    vcpu_leave_now(top);
 }

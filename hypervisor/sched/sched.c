@@ -85,6 +85,8 @@ void sched_set_idle(struct cpu *c, struct sched_entity *idle)
     idle->stack->cpu = c;
     s->idle = s->running = idle;
     c->idle = c->current = idle->vcpu;
+    if (c == this_cpu())
+        stack_top()->vcpu = idle->vcpu; /* the boot stack works for it until it runs */
 }
 
 void sched_init_cpu(struct cpu *c)

@@ -48,6 +48,7 @@ static int set_up(void **state)
     sched_unblock(&v->sched, SCHED_DOWN);
     assert_int_equal(domain_unpause_by_controller(d), 0);
     v->info->evtchn_upcall_mask = 0;
+    v->stack->cpu = &fake_cpu[0];
     fake_cpu[0].current = v;
     return 0;
 }
