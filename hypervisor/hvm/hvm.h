@@ -44,16 +44,17 @@ struct hvm_domain {
 struct hvm_vcpu {
     struct vcpu *vcpu; /* [I] */
     void *backend;
-    struct hvm_exit exit;   /* [P] */
-    struct hvm_event event; /* [P] goes in at the next entry */
-    uint32_t signals;       /* [a] HVM_SIGNAL_*: what others did to it, seen at its next entry */
-    uint8_t sipi_vector;    /* [a] */
-    bool wait_sipi;         /* [a] after INIT, or never started */
-    bool nmi_masked;        /* [P] until the guest's IRET */
-    uint8_t upcall_vector;  /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
-    uint32_t tsc_aux;       /* [P] */
-    uint64_t unhandled_rip; /* [P] an instruction there was not known, and left to the CPU */
-    uint64_t dr[4];         /* [P] while not loaded */
+    struct hvm_exit exit;      /* [P] */
+    struct hvm_event event;    /* [P] goes in at the next entry */
+    uint32_t signals;          /* [a] HVM_SIGNAL_*: what others did to it, seen at its next entry */
+    uint8_t sipi_vector;       /* [a] */
+    bool wait_sipi;            /* [a] after INIT, or never started */
+    bool nmi_masked;           /* [P] until the guest's IRET */
+    uint8_t upcall_vector;     /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
+    uint32_t tsc_aux;          /* [P] */
+    uint64_t unhandled_rip;    /* [P] an instruction there was not known, and left to the CPU */
+    uint64_t dr[4];            /* [P] while not loaded */
+    struct hvm_compat *compat; /* [P] the structure of the hypercall that 32-bit code makes */
     struct lapic lapic;
     struct timer lapic_timer;
 };
@@ -165,6 +166,13 @@ static inline bool hvm_apic_page(const struct vcpu *v, uint64_t gpa)
 /* --- hypercall.c --- */
 void hvm_hypercall(struct vcpu *v);
 void hvm_write_hypercall_page(void *page);
+
+/* --- compat.c --- */
+/* Of 32-bit code; the instruction, @length bytes, is passed already. */
+void hvm_compat_hypercall(struct vcpu *v, unsigned length);
+/* What a handler finds at an address above 4 GiB meanwhile; @access: HVM_READ or HVM_WRITE. */
+int __must_check hvm_compat_access(struct vcpu *v, uint64_t addr, void *buf, size_t n,
+                                   unsigned access);
 
 /* --- context.c: the registers of a paused domain's vCPUs as a stream of records --- */
 uint32_t hvm_context_size(const struct domain *d);

@@ -1,8 +1,7 @@
 /*
  * Hypercalls of hardware-virtualized guests: the instruction that the hypercall page holds, from
- * the kernel (CPL 0) in 64-bit mode; number and arguments where a PV guest has them
- * (xen/arch-x86/xen-x86_64.h). Callers in other modes are refused: nobody's structures of 32 bits
- * are read yet.
+ * the kernel (CPL 0); number and arguments where a PV guest has them (xen/arch-x86/xen-x86_64.h),
+ * or as 32-bit code has them (compat.c).
  */
 #include "hvm/hvm.h"
 #include "hypercall/table.h"
@@ -13,15 +12,18 @@ void hvm_hypercall(struct vcpu *v)
     struct cpu_user_regs *r = &v->stack->regs;
     uint64_t next = v->hvm->exit.next_rip;
     unsigned n = next ? next - r->rip : hvm_insn_length(v, true, 0x01);
+    bool wide = hvm_long_mode(v);
     if (!n)
         return;
-    hvm_skip(v, next ? n : n + 1); /* its third byte */
-    if (!hvm_long_mode(v)) {
-        r->rax = (uint32_t)-XEN_ENOSYS;
+    if (!next)
+        n++; /* its third byte */
+    hvm_skip(v, n);
+    if (hvm_ops->cpl(v)) {
+        r->rax = wide ? (uint64_t)-XEN_EPERM : (uint32_t)-XEN_EPERM;
         return;
     }
-    if (hvm_ops->cpl(v)) {
-        r->rax = -XEN_EPERM;
+    if (!wide) {
+        hvm_compat_hypercall(v, n);
         return;
     }
     r->rax = hypercall_hvm(r->eax, r->rdi, r->rsi, r->rdx, r->r10);

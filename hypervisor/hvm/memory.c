@@ -79,8 +79,11 @@ int hvm_copy_linear(struct vcpu *v, uint64_t addr, void *buf, size_t n, unsigned
 
 static int copy(uint64_t addr, void *buf, size_t n, unsigned access)
 {
+    struct vcpu *v = current_vcpu();
     struct hvm_fault ignored;
-    return hvm_copy_linear(current_vcpu(), addr, buf, n, access, &ignored);
+    if (unlikely(v->hvm->compat) && addr >> 32)
+        return hvm_compat_access(v, addr, buf, n, access);
+    return hvm_copy_linear(v, addr, buf, n, access, &ignored);
 }
 
 static int from_guest(void *dst, uint64_t src, size_t n)
