@@ -245,7 +245,7 @@ static long dispatch(struct call *c, const uint64_t a[4])
 {
     struct vcpu *v = current_vcpu();
     v->again.in_multicall = true;
-    long rc = hypercall_dispatch(c->nr, a[0], a[1], a[2], a[3]);
+    long rc = hypercall_hvm(c->nr, a[0], a[1], a[2], a[3]);
     v->again.in_multicall = false;
     if (!v->again.set)
         return rc;
@@ -353,7 +353,6 @@ void hvm_compat_hypercall(struct vcpu *v, unsigned length)
 {
     struct cpu_user_regs *r = &v->stack->regs;
     struct call c = {.nr = r->eax, .args = {r->ebx, r->ecx, r->edx, r->esi}};
-    count(TRACE_hypercalls);
     long rc = c.nr == __HYPERVISOR_multicall ? multicall(&c) : one_call(&c);
     if (!c.again) {
         r->rax = (uint32_t)rc;
