@@ -30,7 +30,8 @@ int main(void)
 
     cpu_init_boot(); /* exceptions are reported from here on */
     bootinfo_limit_ram(boot_options.mem);
-    mm_init();       /* allocator, our own page tables */
+    mm_init(); /* allocator, our own page tables */
+    console_init_screen();
     cpu_init_late(); /* stacks with guard pages: needs memory */
 
     acpi_init(bootinfo.rsdp); /* which hardware there is: before all that drives it */

@@ -26,6 +26,14 @@ struct boot_module {
     const char *cmdline; /* "" when there is none; hypervisor-accessible copy */
 };
 
+/* The graphics mode in which the loader left the screen. */
+struct framebuffer {
+    maddr_t base;                  /* 0: it is in text mode, if there is one */
+    uint32_t pitch, width, height; /* bytes, points; 0 when we do not understand the mode */
+    uint8_t bits;                  /* of a point: 16, 24, 32 */
+    uint8_t red_position, red_size, green_position, green_size, blue_position, blue_size;
+};
+
 struct bootinfo {
     const char *loader; /* "multiboot1", "multiboot2", "pvh" */
     char cmdline[2048];
@@ -38,7 +46,7 @@ struct bootinfo {
     maddr_t efi_system_table; /* 0 on BIOS */
     maddr_t efi_memory_map;   /* copied; 0 when none */
     uint32_t efi_memory_map_size, efi_descriptor_size;
-    maddr_t framebuffer; /* 0 when text mode */
+    struct framebuffer framebuffer;
 };
 
 extern struct bootinfo bootinfo;

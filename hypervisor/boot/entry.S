@@ -66,6 +66,10 @@ multiboot2_header:
     .word 4, 1
     .long 12
     .long 2
+    .balign 8 /* framebuffer, optional: any size and depth will do */
+    .word 5, 1
+    .long 20
+    .long 0, 0, 0
     .balign 8 /* modules on page boundaries */
     .word 6, 0
     .long 8

@@ -79,7 +79,34 @@ static void add_module(struct bootinfo *b, uint32_t start, uint32_t end, const c
         log_warn("module %u is empty", i);
 }
 
-#define FRAMEBUFFER_TEXT 2 /* type: EGA text, in both protocols */
+/* Types of framebuffers, in both protocols. */
+#define FRAMEBUFFER_RGB  1
+#define FRAMEBUFFER_TEXT 2
+
+/* @from: address, pitch, width, height, bits, type, as both protocols have it. @colours: position
+ * and size of red, green and blue; NULL when they are not told. */
+static void read_framebuffer(struct framebuffer *fb, const uint8_t *from, const uint8_t *colours)
+{
+    uint32_t pitch = get32(from + 8), width = get32(from + 12), height = get32(from + 16);
+    uint8_t bits = from[20], type = from[21];
+    if (type == FRAMEBUFFER_TEXT)
+        return;
+    *fb = (struct framebuffer){.base = maddr(get64(from))};
+    if (type != FRAMEBUFFER_RGB || !colours || (bits != 16 && bits != 24 && bits != 32) ||
+        width > UINT16_MAX || height > UINT16_MAX || pitch > UINT16_MAX ||
+        pitch / (bits / 8) < width)
+        return;
+    fb->pitch = pitch;
+    fb->width = width;
+    fb->height = height;
+    fb->bits = bits;
+    fb->red_position = colours[0];
+    fb->red_size = colours[1];
+    fb->green_position = colours[2];
+    fb->green_size = colours[3];
+    fb->blue_position = colours[4];
+    fb->blue_size = colours[5];
+}
 
 /* Flags and offsets of the multiboot 1 information structure. */
 #define MB1_MEMORY      (1u << 0)
@@ -111,8 +138,8 @@ void multiboot1_read(struct bootinfo *b, struct raw_map *raw, uint32_t info)
                        text ? MB1_TEXT_MAX : 0, grub2);
         }
     }
-    if (flags & MB1_FRAMEBUFFER && mbi[109] != FRAMEBUFFER_TEXT)
-        b->framebuffer = maddr(get64(mbi + 88));
+    if (flags & MB1_FRAMEBUFFER)
+        read_framebuffer(&b->framebuffer, mbi + 88, mbi + 110);
 
     if (flags & MB1_MAP) {
         uint64_t at = get32(mbi + 48), end = at + get32(mbi + 44);
@@ -224,8 +251,7 @@ static void read_tag(struct bootinfo *b, struct raw_map *raw, const uint8_t *tag
         read_map(raw, tag, size);
         break;
     case MB2_FRAMEBUFFER:
-        if (tag[29] != FRAMEBUFFER_TEXT)
-            b->framebuffer = maddr(get64(tag + 8));
+        read_framebuffer(&b->framebuffer, tag + 8, size >= 38 ? tag + 32 : NULL);
         break;
     case MB2_EFI64:
         b->efi_system_table = maddr(get64(tag + 8));

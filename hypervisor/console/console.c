@@ -240,10 +240,22 @@ __init void console_init_early(void)
         serial.on = uart_init("com1", boot_options.com1, 0x3f8, 4);
     else if (wanted("com2"))
         serial.on = uart_init("com2", boot_options.com2, 0x2f8, 3);
-    if (wanted("vga") && !bootinfo.framebuffer.a && !bootinfo.efi_system_table.a)
+    if (wanted("vga") && !bootinfo.framebuffer.base.a && !bootinfo.efi_system_table.a)
         screen.on = vga_init(maddr_to_virt(maddr(VGA_MEMORY)));
     if (console_lock()) {
         show_log(&serial);
+        show_log(&screen);
+        console_unlock();
+    }
+}
+
+__init void console_init_screen(void)
+{
+    if (!wanted("vga") || !bootinfo.framebuffer.base.a || !framebuffer_init(&bootinfo.framebuffer))
+        return;
+    if (console_lock()) {
+        screen.write = framebuffer_write;
+        screen.on = true;
         show_log(&screen);
         console_unlock();
     }

@@ -41,10 +41,13 @@ void panic(const char *fmt, ...) __printf(1, 2) __noreturn;
 #define ASSERT(cond) ((void)sizeof(cond))
 #endif
 
-void console_init_early(void); /* devices named by console= and com1=; before paging changes */
+void console_init_early(void); /* devices named by console= and com1=, but for graphics modes */
 void console_init(void);       /* interrupt-driven input, log ring of conring_size= */
 
-/* The VGA text screen is domain 0's from now on; panics no longer appear there. */
+/* A screen in a graphics mode shows what was logged so far and what follows. After mm_init(). */
+void console_init_screen(void);
+
+/* The screen is domain 0's from now on; panics no longer appear there. */
 void console_screen_release(void);
 
 /* Base of the eight I/O ports of the serial line in use, which no domain may have; 0 = none. */

@@ -43,6 +43,11 @@ uint16_t uart_port(void);
 bool vga_init(void *memory);
 void vga_write(const char *buf, size_t n);
 
+/* --- framebuffer.c --- */
+struct framebuffer;
+bool framebuffer_init(const struct framebuffer *fb); /* maps it: after mm_init() */
+void framebuffer_write(const char *buf, size_t n);
+
 /* --- keys.c --- */
 void keys_init(void);
 

@@ -94,16 +94,35 @@ static void load_kernel(const struct dom0_image *img, const mfn_t *frames)
             mfn_to_virt(frames[(img->hypercall_page - img->virt_base) >> PAGE_SHIFT]));
 }
 
-/* VGA text as the BIOS left it: 80 by 25 (struct dom0_vga_console_info, xen/xen.h). */
-static void describe_vga(struct start_info *si)
+/* What the screen shows: VGA text as the BIOS left it, or the loader's graphics mode. */
+static void describe_screen(struct start_info *si)
 {
     struct dom0_vga_console_info *vga = (void *)(si + 1);
-    if (bootinfo.efi_system_table.a)
-        return; /* no text mode there */
-    vga->video_type = XEN_VGATYPE_TEXT_MODE_3;
-    vga->u.text_mode_3.font_height = 16;
-    vga->u.text_mode_3.rows = 25;
-    vga->u.text_mode_3.columns = 80;
+    const struct framebuffer *fb = &bootinfo.framebuffer;
+    bool efi = bootinfo.efi_system_table.a;
+    if (fb->width) {
+        vga->video_type = efi ? XEN_VGATYPE_EFI_LFB : XEN_VGATYPE_VESA_LFB;
+        vga->u.vesa_lfb.width = (uint16_t)fb->width;
+        vga->u.vesa_lfb.height = (uint16_t)fb->height;
+        vga->u.vesa_lfb.bytes_per_line = (uint16_t)fb->pitch;
+        vga->u.vesa_lfb.bits_per_pixel = fb->bits;
+        vga->u.vesa_lfb.lfb_base = (uint32_t)fb->base.a;
+        vga->u.vesa_lfb.ext_lfb_base = (uint32_t)(fb->base.a >> 32);
+        vga->u.vesa_lfb.lfb_size = (fb->pitch * fb->height + 0xffff) >> 16; /* in 64 KiB */
+        vga->u.vesa_lfb.red_pos = fb->red_position;
+        vga->u.vesa_lfb.red_size = fb->red_size;
+        vga->u.vesa_lfb.green_pos = fb->green_position;
+        vga->u.vesa_lfb.green_size = fb->green_size;
+        vga->u.vesa_lfb.blue_pos = fb->blue_position;
+        vga->u.vesa_lfb.blue_size = fb->blue_size;
+    } else if (!fb->base.a && !efi) {
+        vga->video_type = XEN_VGATYPE_TEXT_MODE_3; /* 80 by 25 */
+        vga->u.text_mode_3.font_height = 16;
+        vga->u.text_mode_3.rows = 25;
+        vga->u.text_mode_3.columns = 80;
+    } else {
+        return;
+    }
     si->console.dom0.info_off = sizeof(*si);
     si->console.dom0.info_size = sizeof(*vga);
 }
@@ -132,7 +151,7 @@ static void fill_start_info(struct domain *d, const struct dom0_layout *l,
             si->flags |= SIF_MOD_START_PFN;
     }
     str_copy((char *)si->cmd_line, bootinfo.module[0].cmdline, sizeof(si->cmd_line));
-    describe_vga(si);
+    describe_screen(si);
 }
 
 /* The first vCPU, as xen/arch-x86/xen.h has it at the start: flat segments, start_info in RSI. */

@@ -1,9 +1,14 @@
 """The ways to boot, numbers of CPUs, sizes of memory, and domain 0's own drivers.  Each boot
 combines one of each, so that all values occur with few boots."""
 
+import base64
+import os
 import re
 
 import pytest
+
+import machine as m
+import screen
 
 #                way      cpus  MiB    disk      card
 COMBINATIONS = [
@@ -21,10 +26,25 @@ DISK = {"virtio": "vda", "ahci": "sda", "nvme": "nvme0n1"}
 DRIVER = {"virtio": "virtio_net", "e1000e": "e1000e"}
 
 
+def check_screen(host, monitor, way):
+    """Domain 0's first terminal is on the machine's screen, in the mode in which it was started."""
+    row = base64.b64encode(screen.ASCII.encode()).decode()
+    host.check(f"echo {row} | base64 -d >/tmp/row; (printf '\\033c\\033[?25l'; head -c 78 /tmp/row;"
+               " printf '\\n'; tail -c +79 /tmp/row; printf '\\nwords of domain 0') >/dev/tty1; sleep 2")
+    picture = monitor.picture()
+    wide = 9 if way in ("kernel", "bios1") else 8 # VGA text: one more column of points
+    size = host.run("cat /sys/class/graphics/fb0/virtual_size").output.strip()
+    assert f"{picture[0]},{picture[1]}" == size if wide == 8 else picture[:2] == (720, 400)
+    rows = screen.cells(picture, wide)
+    glyphs = screen.learn(rows[0][:78] + rows[1])
+    assert screen.text(rows[2:], glyphs).strip() == "words of domain 0"
+
+
 @pytest.mark.parametrize("way, cpus, memory, disk, card", COMBINATIONS)
 def test_boot(slot, way, cpus, memory, disk, card):
     dom0_mem = 512 if memory <= 1024 else 1024
-    host = slot.start(f"boot-{way}-{cpus}-{memory}", boot=way, cpus=cpus, memory=memory, disk=disk,
+    monitor = screen.Monitor()
+    host = slot.start(f"boot-{way}-{cpus}-{memory}", qemu=monitor.options, boot=way, cpus=cpus, memory=memory, disk=disk,
                       net=card, xen=f"dom0_mem={dom0_mem}M")
     host.boot(120)
 
@@ -60,6 +80,8 @@ def test_boot(slot, way, cpus, memory, disk, card):
     assert re.search(kind, interrupts), interrupts
     assert re.search(r"xen-pirq\s+-?ioapic", interrupts), interrupts
 
+    check_screen(host, monitor, way)
+
     # One small guest shows that the rest works in this machine, too.
     host.create("one", memory=160, disk=["format=raw, vdev=xvda, access=rw,"
                                          " target=/var/lib/guests/one.img"],
@@ -81,3 +103,28 @@ def test_reboot(slot):
     host.boot()
     host.tag += 100
     assert host.check("cat /proc/sys/kernel/random/boot_id") != first
+
+
+def our_font():
+    """{cell: character} of the hypervisor's font for graphics modes, from its source."""
+    with open(os.path.join(m.TOP, "hypervisor", "console", "framebuffer.c"), encoding="utf-8") as file:
+        table = re.search(r"font\[.*?= \{(.*?)\};", file.read(), re.S).group(1)
+    glyphs = {}
+    for number, columns in enumerate(re.findall(r"\{(0x.*?)\}", table)):
+        columns = [int(column, 16) for column in columns.split(",")]
+        glyphs[tuple(bytes(x < 5 and columns[x] >> y & 1 for x in range(6)) for y in range(8))] = \
+            chr(32 + number)
+    assert len(glyphs) == 95
+    return glyphs
+
+
+@pytest.mark.parametrize("way", ["efi", pytest.param("bios2", marks=pytest.mark.slow)])
+def test_messages_on_the_screen(slot, way):
+    """In a graphics mode too, the hypervisor's messages are read on the screen."""
+    monitor = screen.Monitor()
+    host = slot.start("screen-" + way, qemu=monitor.options, boot=way, kernel="none", initrd="none",
+                      agent=False, xen="noreboot=1 console=com1,vga loglvl=all")
+    host.expect_line("no domain 0 kernel", 60)
+    shown = screen.text(screen.cells(monitor.picture(), 6, 8), our_font())
+    for line in re.findall(r"^(\(trilby\) .*?)\r*$", host.console(), re.M):
+        assert line[:170] in shown, (line, shown)

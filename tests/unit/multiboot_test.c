@@ -100,7 +100,7 @@ static void test_mb1_qemu(void **state)
     assert_int_equal(raw.count, 2);
     assert_int_equal(raw.range[1].base, 0x100000);
     assert_int_equal(raw.range[1].size, 0x1000000);
-    assert_int_equal(b.framebuffer.a, 0);
+    assert_int_equal(b.framebuffer.base.a, 0);
 }
 
 static void test_mb1_grub(void **state)
@@ -115,7 +115,10 @@ static void test_mb1_grub(void **state)
     put32(16 + 4, 639); /* no map, only sizes */
     put32(16 + 8, 31 << 10);
     put64(16 + 88, 0xe0000000);
-    low[16 + 109] = 1; /* RGB */
+    put32(16 + 96, 1024 * 4);
+    put32(16 + 100, 1024);
+    put32(16 + 104, 768);
+    memcpy(low + 16 + 108, "\x20\1\x10\x8\x8\x8\0\x8", 8); /* 32 bits, RGB */
     put32(16, 1 << 0 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 12);
     with_exact_memory(multiboot1_read);
     assert_string_equal(b.cmdline, "loglvl=all");
@@ -126,7 +129,14 @@ static void test_mb1_grub(void **state)
     assert_int_equal(raw.count, 2);
     assert_int_equal(raw.range[0].size, 639 << 10);
     assert_int_equal(raw.range[1].size, 31 << 20);
-    assert_int_equal(b.framebuffer.a, 0xe0000000);
+    assert_int_equal(b.framebuffer.base.a, 0xe0000000);
+    assert_int_equal(b.framebuffer.width, 1024);
+    assert_int_equal(b.framebuffer.height, 768);
+    assert_int_equal(b.framebuffer.pitch, 4096);
+    assert_int_equal(b.framebuffer.bits, 32);
+    assert_int_equal(b.framebuffer.red_position, 16);
+    assert_int_equal(b.framebuffer.green_size, 8);
+    assert_int_equal(b.framebuffer.blue_position, 0);
 }
 
 static void test_mb1_bad(void **state)
@@ -229,7 +239,38 @@ static void test_mb2(void **state)
     assert_int_equal(b.efi_memory_map_size, 96);
     assert_int_equal(b.efi_descriptor_size, 48);
     assert_int_equal(((uint8_t *)b.efi_memory_map.a)[48], 11);
-    assert_int_equal(b.framebuffer.a, 0xfd000000);
+    assert_int_equal(b.framebuffer.base.a, 0xfd000000);
+    assert_int_equal(b.framebuffer.width, 0); /* no colours: not usable */
+}
+
+static void test_mb2_framebuffer(void **state)
+{
+    static const struct {
+        uint32_t width, pitch;
+        uint8_t bits, type, usable;
+    } modes[] = {
+        {1280, 5120, 32, 1, 1},    {1280, 3840, 24, 1, 1}, {800, 1600, 16, 1, 1},
+        {1280, 1280, 8, 0, 0},     {1280, 1280, 8, 1, 0},  {1280, 5119, 32, 1, 0},
+        {70000, 65535, 8, 1, 0},   {80, 160, 16, 2, 0},    {0x10000, 0x40000, 32, 1, 0},
+        {0x40000001, 4, 32, 1, 0},
+    };
+    for (unsigned i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+        uint8_t data[30] = {0, 0, 0, 0, 8};
+        uint32_t height = 600;
+        memcpy(data + 8, &modes[i].pitch, 4);
+        memcpy(data + 12, &modes[i].width, 4);
+        memcpy(data + 16, &height, 4);
+        data[20] = modes[i].bits;
+        data[21] = modes[i].type;
+        memcpy(data + 24, "\xb\5\5\6\0\5", 6);
+        mb2_begin();
+        tag(8, data, sizeof(data));
+        mb2_end();
+        with_exact_memory(multiboot2_read);
+        assert_int_equal(b.framebuffer.base.a, modes[i].type == 2 ? 0 : 0x800000000);
+        assert_int_equal(b.framebuffer.width, modes[i].usable ? modes[i].width : 0);
+        assert_int_equal(b.framebuffer.green_position, modes[i].usable ? 5 : 0);
+    }
 }
 
 static void test_mb2_efi_rsdp(void **state)
@@ -282,9 +323,10 @@ static void test_mb2_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mb1_qemu),     cmocka_unit_test(test_mb1_grub),
-        cmocka_unit_test(test_mb1_bad),      cmocka_unit_test(test_mb2),
-        cmocka_unit_test(test_mb2_efi_rsdp), cmocka_unit_test(test_mb2_damaged),
+        cmocka_unit_test(test_mb1_qemu),        cmocka_unit_test(test_mb1_grub),
+        cmocka_unit_test(test_mb1_bad),         cmocka_unit_test(test_mb2),
+        cmocka_unit_test(test_mb2_framebuffer), cmocka_unit_test(test_mb2_efi_rsdp),
+        cmocka_unit_test(test_mb2_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
