@@ -5,18 +5,18 @@
 # (users, alternatives, the loader's cache) is either in the files folders beside the build scripts
 # or not needed.  That keeps a build at some seconds and independent of the building machine.
 
-# unpack_set SET ROOT LEAVE-OUT: all packages of a fetched set except those that a pattern in the
+# unpack_sets ROOT LEAVE-OUT SET...: all packages of fetched sets except those that a pattern in the
 # file LEAVE-OUT matches.
-unpack_set()
+unpack_sets()
 {
-    local set=$1 root=$2 leave_out=$3 deb name dir
+    local root=$1 leave_out=$2 deb name dir
+    shift 2
     # The merged /usr of Debian 12: the links must be there before the first package.
     for dir in bin sbin lib lib64; do
         mkdir -p "$root/usr/$dir"
         ln -s "usr/$dir" "$root/$dir"
     done
-    while read -r deb; do
-        case $deb in '#'*) continue ;; esac
+    (cd "$CACHE/sets" && sed '/^#/d' "$@" | sort -u) | while read -r deb; do
         name=${deb%%_*}
         grep -qxE -f <(grep -v '^#' "$leave_out") <<<"$name" &&
             continue
@@ -25,7 +25,7 @@ unpack_set()
                 --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' \
                 --exclude='./usr/share/info/*' --exclude='./usr/share/lintian/*' \
                 --exclude='./usr/share/bash-completion/*' --exclude='./usr/lib/x86_64-linux-gnu/gconv/*'
-    done <"$CACHE/sets/$set"
+    done
 }
 
 # copy_modules FROM ROOT LIST: the kernel modules named in the file LIST, with what they depend on,

@@ -1,83 +1,173 @@
-"""The screen and the keyboard of a PV guest (vfb): stock QEMU in domain 0 shows what the guest's
-kernel draws.  Pictures and keys go through QEMU's own control socket.  Text in a picture is read
-with the glyphs that the guest itself drew for a known row, so no font is needed here."""
+"""The screen and the keyboard of PV guests (vfb): stock QEMU in domain 0 shows what the guest's kernel
+draws. Pictures come and keys go by VNC, as for a person. Text in a picture is read with the glyphs
+that the guest itself drew for a known row, so no font is needed here."""
 
 import base64
-import gzip
-import json
+import os
+import re
+import subprocess
 
 import pytest
 
-DISK = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"
-ASCII = "".join(map(chr, range(33, 127)))
+import machine as m
+import rfb
+import screen
+
+pytestmark = pytest.mark.slow
 
 
-def qmp(host, domid, *commands):
-    """Gives QEMU commands, one after the other; fails when it refuses one."""
-    lines = "".join(json.dumps(command) + "\n"
-                    for command in ({"execute": "qmp_capabilities"}, *commands))
-    text = base64.b64encode(lines.encode()).decode()
-    answer = host.check(f"(echo {text} | base64 -d; sleep 3) |"
-                        f" socat -t 5 - UNIX-CONNECT:/run/xen/qmp-libxenstat-{domid}", 60)
-    assert '"error"' not in answer, answer
-    assert answer.count('"return"') == len(commands) + 1, answer
+def disk(name):
+    return f"format=raw, vdev=xvda, access=rw, target=/var/lib/guests/{name}.img"
 
 
-def picture(host, domid):
-    """(width, height, rows of a tuple per cell of 8x16 points) of the guest's screen."""
-    qmp(host, domid, {"execute": "screendump", "arguments": {"filename": "/tmp/screen.ppm"}})
-    data = gzip.decompress(base64.b64decode(host.check("busybox gzip -c </tmp/screen.ppm | base64 -w0", 60)))
-    magic, width, height, _, points = data.split(maxsplit=4) if data[:2] == b"P6" else (b"",) * 5
-    assert magic == b"P6"
-    width, height = int(width), int(height)
-    points = data[-width * height * 3:]
-    lit = [max(points[i:i + 3]) > 64 for i in range(0, len(points), 3)]
-    rows = [[tuple(tuple(lit[(16 * y + line) * width + 8 * x:][:8]) for line in range(16))
-             for x in range(width // 8)] for y in range(height // 16)]
-    return width, height, rows
+def create(host, name, vfb="vnc=1,vnclisten=127.0.0.1,vncunused=1", image="one", **settings):
+    host.run(f"xl destroy {name}; while xl domid {name}; do sleep 0.5; done", 60)
+    host.create(name, memory=192, disk=[disk(image)], vfb=[vfb],
+                extra=f"root=/dev/xvda1 console=tty0 console=hvc0 name={name}", **settings)
 
 
-def read(rows, glyphs):
-    return "\n".join("".join(glyphs.get(cell, "?") for cell in row).rstrip() for row in rows)
+def port(host, name):
+    return int(host.check(f"xenstore-read /local/domain/{host.domid(name)}/console/vnc-port"))
 
 
-def keys(host, domid, text):
-    names = {" ": "spc", "\n": "ret", "/": "slash"}
-    qmp(host, domid, *({"execute": "send-key", "arguments": {
-        "keys": [{"type": "qcode", "data": names.get(key, key)}], "hold-time": 20}}
-        for key in text))
+def learn(host, name, view):
+    """Glyphs from a row of known text on the third terminal."""
+    host.guest(name, f"echo {base64.b64encode(screen.ASCII.encode()).decode()} | base64 -d >/tmp/row;"
+               " busybox chvt 3; (printf '\\033c'; cat /tmp/row) >/dev/tty3; sleep 2")
+    return screen.learn(view.rows()[0])
 
 
-@pytest.mark.slow
-def test_screen_and_keyboard(host):
-    host.run("xl destroy one; while xl domid one; do sleep 0.5; done", 60) # another file's guest
-    host.create("one", memory=192, disk=[DISK], vfb=["vnc=1,vnclisten=127.0.0.1,vncunused=1"],
-                extra="root=/dev/xvda1 console=tty0 console=hvc0 name=one")
-    domid = host.domid("one")
-    port = 5900 + int(host.check(f"xenstore-read /local/domain/{domid}/console/vnc-port")) % 5900
-    assert host.check(f"socat -u -T 3 TCP:127.0.0.1:{port} - | head -c 12", 60).startswith("RFB 003.")
+def shows(host, view, glyphs, pattern, tries=20):
+    """Waits for text on the screen: what a kernel draws comes some time later."""
+    for _ in range(tries):
+        text = screen.text(view.rows(), glyphs)
+        if re.search(pattern, text):
+            return text
+        host.check("sleep 1")
+    raise AssertionError(f"no {pattern!r} on the screen:\n{text}")
 
-    # A row of known text gives the glyphs; each must look different.
-    host.guest("one", f"echo {base64.b64encode(ASCII.encode()).decode()} | base64 -d >/tmp/row;"
-               " busybox chvt 3; (printf '\\033c'; cat /tmp/row) >/dev/tty3")
-    width, height, rows = picture(host, domid)
-    assert (width, height) == (800, 600)
-    glyphs = dict(zip(rows[0], ASCII))
-    assert len(glyphs) == len(ASCII)
-    glyphs[((False,) * 8,) * 16] = " "
 
-    # The first terminal has the kernel's messages or the login that follows them.
-    host.guest("one", "busybox chvt 1")
-    first = read(picture(host, domid)[2], glyphs)
-    assert "one login:" in first, first
+@pytest.fixture
+def one(host):
+    create(host, "one")
+    yield host
+    if host.child.isalive():
+        host.check("xl destroy one", 60)
 
-    # What is typed is seen in the picture, on this terminal and on no other.
-    keys(host, domid, "typed")
-    assert "login: typed" in read(picture(host, domid)[2], glyphs)
-    host.guest("one", "busybox chvt 2")
-    second = read(picture(host, domid)[2], glyphs)
-    assert "one login:" in second and "typed" not in second, second
 
-    host.check("xl destroy one")
-    host.wait_for(f"! pgrep -f 'xen-domid {domid} '")
-    assert host.run(f"xenstore-ls /local/domain/0/backend/vfb/{domid}").status != 0
+def test_screen_and_keyboard(one):
+    domid = one.domid("one")
+    with rfb.Screen(one, port(one, "one")) as view:
+        glyphs = learn(one, "one", view)
+        assert (view.width, view.height) == (800, 600)
+
+        # The first terminal has the kernel's messages, and after them the login.
+        view.press("ctrl", "alt", "F1")
+        first = shows(one, view, glyphs, "one login:")
+        said = re.findall(r"^\[ *(\d+\.\d{6})\] (.*)$", first, re.M)
+        log = one.guest("one", "dmesg")
+        assert len(said) > 3 and all(f"{time}] {text}"[:90] in log for time, text in said), first
+
+        # What is typed is seen in the picture, on this terminal and on no other.
+        view.type("typed")
+        assert "login: typed" in shows(one, view, glyphs, "typed")
+        view.press("ctrl", "alt", "F2")
+        second = shows(one, view, glyphs, "one login:.*")
+        assert "typed" not in second, second
+
+        # A login; what a command prints is the work of the guest and comes back as a picture.
+        view.type("root\n")
+        shows(one, view, glyphs, r"(?m)^one:~#$")
+        view.type("echo $((6*7)) {a,b}{c,d}| tr a-z A-Z; tty\n")
+        shows(one, view, glyphs, r"(?m)^42 AC AD BC BD\n/dev/tty2$")
+        view.press("ctrl", "c")
+        view.press("ctrl", "alt", "F1")
+        assert "login: typed" in shows(one, view, glyphs, "login: typed")
+
+    one.check("xl destroy one")
+    one.wait_for(f"! pgrep -f 'xen-domid {domid} '")
+    assert one.run(f"xenstore-ls /local/domain/0/backend/vfb/{domid}").status != 0
+
+
+def test_displays(host):
+    """Two guests, each with a display of its own."""
+    for name in ("one", "two"):
+        create(host, name, image=name)
+    ports = {name: port(host, name) for name in ("one", "two")}
+    assert ports["one"] != ports["two"]
+    with rfb.Screen(host, ports["one"]) as one, \
+            rfb.Screen(host, ports["two"]) as two:
+        seen = {}
+        for name, view in (("one", one), ("two", two)):
+            seen[name] = learn(host, name, view)
+            view.press("ctrl", "alt", "F1")
+            shows(host, view, seen[name], f"{name} login:")
+        for view, text in ((one, "first"), (two, "other")):
+            view.type(text)
+        assert "other" not in shows(host, one, seen["one"], "one login: first")
+        assert "first" not in shows(host, two, seen["two"], "two login: other")
+
+        # The end of one is the end of its display only.
+        host.check("xl destroy two", 60)
+        host.wait_for("! socat -u OPEN:/dev/null TCP:127.0.0.1:%d" % ports["two"], 30)
+        one.type("again")
+        shows(host, one, seen["one"], "one login: firstagain")
+    host.check("xl destroy one", 60)
+
+
+@pytest.fixture
+def desktop(slot):
+    """A machine whose second disk is that of a guest with an X server."""
+    image = os.path.join(m.BUILD, "guest", "desktop.img")
+    subprocess.run([os.path.join(m.TOP, "system", "guest", "desktop")], check=True)
+    return slot.shared("desktop", cpus=2, memory=4096, extra_disks=[image],
+                       xen="loglvl=all guest_loglvl=all")
+
+
+XORG = """Section "Device"
+    Identifier "screen"
+    Driver "fbdev"
+EndSection
+Section "InputDevice"
+    Identifier "keys"
+    Driver "evdev"
+    Option "Device" "/dev/input/event0"
+EndSection
+Section "ServerLayout"
+    Identifier "all"
+    InputDevice "keys" "CoreKeyboard"
+    Option "AutoAddDevices" "false"
+EndSection
+"""
+
+
+def test_desktop(desktop):
+    """An X server draws on the guest's screen; what is typed reaches a program under it."""
+    host = desktop
+    host.create("one", memory=256, vcpus=2, disk=["format=raw, vdev=xvda, access=rw, target=/dev/vdb"],
+                vfb=["vnc=1,vnclisten=127.0.0.1,vncunused=1"])
+    config = base64.b64encode(XORG.encode()).decode()
+    row = base64.b64encode(screen.ASCII.encode()).decode()
+    host.guest("one", f"echo {config} | base64 -d >/tmp/xorg.conf; echo {row} | base64 -d >/tmp/row;"
+               " (Xorg :0 -config /tmp/xorg.conf -ac -novtswitch vt7 >/tmp/x.log 2>&1 &);"
+               " for i in $(seq 60); do [ -S /tmp/.X11-unix/X0 ] && break; sleep 1; done;"
+               " [ -S /tmp/.X11-unix/X0 ] || tail -n 30 /tmp/x.log; busybox chvt 7;"
+               " (DISPLAY=:0 xterm -geometry 100x24+0+0 -b 0 -bw 0 +sb -fn 6x13 -bg black -fg white"
+               " -e sh -c 'cat /tmp/row; echo; exec sh' >/tmp/xterm.log 2>&1 &)", 200)
+    with rfb.Screen(host, port(host, "one")) as view:
+        def rows():
+            return screen.cells((view.width, view.height, view.lit()), 6, 13)
+        for _ in range(30):
+            first = rows()
+            if len(set(first[0][:94])) == 94:
+                break
+            host.check("sleep 1")
+        glyphs = screen.learn(first[0])
+        view.type("echo $((6*7)) typed | tr a-z A-Z\n")
+        for _ in range(30):
+            seen = screen.text(rows(), glyphs)
+            if re.search(r"(?m)^42 TYPED$", seen):
+                break
+            host.check("sleep 1")
+        assert re.search(r"(?m)^42 TYPED$", seen), seen
+    host.check("xl destroy one", 60)
