@@ -127,6 +127,15 @@ def test_keys_and_triggers(one):
     assert re.search(rf"d{one.domid('one')}: refs \d+", one.check("xl dmesg"))
 
 
+def test_config_update(one):
+    """The new configuration is what the tools keep for the guest from then on."""
+    one.check("sed 's/^maxmem.*/maxmem = 250/' /root/one.cfg >/root/other.cfg")
+    one.check("xl config-update one /root/other.cfg")
+    assert "maxmem = 250" in one.check("cat /var/lib/xen/userdata-d.$(xl domid one).*.xl")
+    refused(one, "xl config-update one /nowhere", "Failed to read config file")
+    refused(one, "xl config-update nobody /root/other.cfg", "invalid domain identifier")
+
+
 def test_tools_that_look(one):
     assert re.search(r"^ +one [-a-z]+ +\d+ ", one.check("xentop -b -i 1"), re.M)
     assert re.search(r"^one +\d+ +\d+:\d\d:\d\d$", one.check("xl uptime"), re.M)
@@ -194,15 +203,61 @@ def test_on_crash(host, action):
                " xl destroy $d; done", 60)
 
 
+def odd(host, **settings):
+    host.create("odd", memory=128, disk=[DISK.replace("one.img", "two.img")], **settings)
+
+
 @pytest.mark.slow
 def test_on_poweroff_and_on_reboot(host):
     """The unusual choices: a guest that is kept when it powers off, one that ends when it reboots."""
-    host.create("odd", memory=128, disk=[DISK.replace("one.img", "two.img")],
-                on_poweroff="preserve", on_reboot="destroy")
+    odd(host, on_poweroff="preserve", on_reboot="destroy")
     host.check("xl shutdown -w odd", 90)
     host.wait_for("xl list odd | grep -q -- '---s'", 30)
     host.check("xl destroy odd")
-    host.create("odd", memory=128, disk=[DISK.replace("one.img", "two.img")],
-                on_poweroff="preserve", on_reboot="destroy")
+    odd(host, on_poweroff="preserve", on_reboot="destroy")
     host.check("xl reboot odd", 90)
     host.wait_for("! xl domid odd", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("event, action", [
+    ("poweroff", "restart"), ("poweroff", "rename-restart"), ("poweroff", "coredump-destroy"),
+    ("reboot", "preserve"), ("reboot", "rename-restart"), ("reboot", "coredump-restart")])
+def test_actions(host, event, action):
+    """Every action at the end of a guest that others above do not show."""
+    host.check("rm -rf /var/lib/xen/dump/*; mkdir -p /var/lib/xen/dump")
+    odd(host, **{f"on_{event}": action})
+    before = host.domid("odd")
+    host.check(f"xl {'shutdown' if event == 'poweroff' else 'reboot'} odd")
+    if "restart" in action:
+        host.wait_for(f"[ \"$(xl domid odd)\" != {before} ] && xl domid odd", 90)
+        host.wait_login("odd", 2)
+        assert (host.run(f"xl domname {before}").status == 0) == (action == "rename-restart")
+    elif action == "preserve":
+        host.wait_for("xl list odd | grep -q -- '---s'", 60)
+        assert host.domid("odd") == before
+    else:
+        host.wait_for("! xl domid odd", 90)
+    assert ("coredump" in action) == (host.check("ls /var/lib/xen/dump").strip() != "")
+    host.check("rm -rf /var/lib/xen/dump/*; for d in $(xl list | awk '/^odd/ { print $2 }'); do"
+               " xl destroy $d; done", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["preserve", "restart"])
+def test_watchdog(host, action):
+    """A guest that feeds its watchdog lives; when it stops feeding, it ends as configured."""
+    odd(host, on_watchdog=action)
+    before = host.domid("odd")
+    host.guest("odd", "busybox watchdog -T 10 -t 1 /dev/watchdog; sleep 25; pidof busybox", 90)
+    assert host.domid("odd") == before
+    host.check("! xl list odd | grep -q -- '---s'")
+    host.guest("odd", "kill -STOP $(pidof busybox)")
+    if action == "preserve":
+        host.wait_for("xl list odd | grep -q -- '---s'", 60)
+        # The reason code, as xen/sched.h numbers it.
+        assert host.check("xl list -v odd | awk 'NR == 2 { print $8 }'") == "4"
+    else:
+        host.wait_for(f"[ \"$(xl domid odd)\" != {before} ] && xl domid odd", 60)
+        host.wait_login("odd", 2)
+    host.check("xl destroy odd")

@@ -180,13 +180,46 @@ def test_shares(four):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", (8, 64))
 def test_many_vcpus(four, count):
-    """More vCPUs than CPUs: a stock kernel brings all of them up, and they compute."""
+    """More vCPUs than CPUs: a stock kernel brings all of them up, and they compute; most of them go
+    and come back while it runs."""
     four.run("xl destroy one; xl destroy two; xl destroy many")
     four.create("many", memory=512, vcpus=count, disk=[ONE], seconds=300)
     assert processors(four, "many") == count
     out = four.guest("many", f"(for i in $(seq {count}); do (j=0; while [ $j -lt 500 ]; do"
                      " j=$((j+1)); done; echo ok) & done; wait) | grep -c ok", 200)
     assert int(out.split()[-1]) == count
+    for change in (3, count):
+        set_vcpus(four, "many", change)
+        rows = vcpus(four, "many")
+        assert [n for n in rows if rows[n][0] is not None] == list(range(change))
+    assert four.guest("many", f"taskset -c {count - 1} sh -c 'echo $((6*7))'") == "42"
     log = four.guest("many", "dmesg | grep -ciE 'lockup|stall|unstable'; true")
     assert log.split()[-1] == "0"
     four.check("xl destroy many", 120)
+
+
+@pytest.mark.slow
+def test_sixteen_cpus(slot):
+    """A domain 0 on sixteen CPUs; its own vCPUs go and come, the machine's CPUs stay."""
+    host = slot.start("sixteen", cpus=16, memory=4096)
+    host.boot(300)
+    assert processors_of_dom0(host) == 16
+    assert re.search(r"^nr_cpus\s*: 16$", host.check("xl info", 60), re.M)
+    host.check("for i in $(seq 16); do (for ((n = 0; n < 2000; n++)); do :; done) & done; wait", 120)
+    rows = vcpus(host, "Domain-0")
+    assert len(rows) == 16 and all(row[2] > 0 for row in rows.values())
+    for way in ("xen-hptool cpu-offline 15", "xen-hptool cpu-offline 16", "xen-hptool cpu-online 16",
+                "echo 0 >/sys/devices/system/xen_cpu/xen_cpu15/online"):
+        result = host.run(way, 60)
+        assert result.status != 0 or "failed" in result.output, result
+    assert re.search(r"^nr_cpus\s*: 16$", host.check("xl info", 60), re.M)
+    for count in (5, 16):
+        host.check(f"xl vcpu-set Domain-0 {count}", 60)
+        host.wait_for("for f in /sys/devices/system/cpu/cpu*/online; do echo 1 >$f; done 2>/dev/null;"
+                      f" [ $(grep -c ^processor /proc/cpuinfo) = {count} ]", 60, pause=1)
+    host.create("many", memory=256, vcpus=16, disk=[ONE], seconds=300)
+    assert processors(host, "many") == 16
+    assert host.guest("many", "taskset -c 15 sh -c 'echo $((6*7))'", 120) == "42"
+    host.check("xl destroy many", 120)
+    log = host.check("dmesg | grep -iE 'lockup|stall|unstable'; true")
+    assert log == ""
