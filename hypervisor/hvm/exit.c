@@ -116,20 +116,23 @@ static void invd(struct vcpu *v)
         hvm_skip(v, n);
 }
 
-/* No ports: reads are all ones, writes go nowhere. */
 static void io(struct vcpu *v)
 {
     const struct hvm_exit *e = &v->hvm->exit;
     struct cpu_user_regs *r = &v->stack->regs;
+    uint64_t next = e->next_rip, mask = e->size == 4 ? 0xffffffff : (1UL << 8 * e->size) - 1;
+    uint32_t value = (uint32_t)(r->rax & mask);
     if (e->string) {
         hvm_string_io(v);
         return;
     }
+    if (hvm_io_port(v, e->port, e->size, !e->in, &value))
+        return;
     if (e->in && e->size == 4)
-        r->rax = 0xffffffff;
+        r->rax = value;
     else if (e->in)
-        r->rax |= (1u << 8 * e->size) - 1;
-    set_rip(v, e->next_rip);
+        r->rax = (r->rax & ~mask) | (value & mask);
+    set_rip(v, next);
 }
 
 static void exception(struct vcpu *v)

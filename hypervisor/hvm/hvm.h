@@ -149,6 +149,14 @@ int __must_check hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool hvm_pat_ok(uint64_t value);
 int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 
+/* --- io.c: of the current vCPU; may wait for an answer. Negative: the domain is dying --- */
+/* @size: 1, 2, 4; bits of *value beyond it mean nothing. */
+int __must_check hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write,
+                             uint32_t *value);
+/* @size: 1, 2, 4, 8; at any address, but within a page. */
+int __must_check hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write,
+                            uint64_t *value);
+
 /* --- mmio.c: instructions executed for the guest --- */
 void hvm_mmio(struct vcpu *v);      /* an access to what is no RAM */
 void hvm_string_io(struct vcpu *v); /* INS, OUTS */

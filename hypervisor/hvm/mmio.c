@@ -40,33 +40,7 @@ static enum emulate_result fetch(struct emulate_ctx *ctx, uint64_t addr, void *b
     return EMULATE_OK;
 }
 
-/* --- who answers where no RAM is --- */
-
-static enum emulate_result device_port(struct vcpu *v, uint16_t port, unsigned size, bool write,
-                                       uint32_t *value)
-{
-    if (!write)
-        *value = ~0u;
-    return EMULATE_OK;
-}
-
-static enum emulate_result device_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write,
-                                      uint64_t *value)
-{
-    if (!hvm_apic_page(v, gpa)) {
-        if (!write)
-            *value = ~0UL;
-        return EMULATE_OK;
-    }
-    unsigned reg = gpa >> 4 & 0xff;
-    if (write && gpa % 16 == 0 && size == 4) {
-        lapic_write(&v->hvm->lapic, reg, *value);
-    } else if (!write) { /* narrow and wide reads: from the register's 32 bits */
-        uint64_t all = lapic_read(&v->hvm->lapic, reg);
-        *value = gpa % 16 < 4 ? all >> 8 * (gpa % 4) : 0;
-    }
-    return EMULATE_OK;
-}
+/* --- memory --- */
 
 /* In pieces of 1, 2, 4 or 8 bytes. */
 static enum emulate_result device(struct vcpu *v, uint64_t gpa, uint8_t *buf, unsigned n,
@@ -77,9 +51,8 @@ static enum emulate_result device(struct vcpu *v, uint64_t gpa, uint8_t *buf, un
         uint64_t value = 0;
         if (write)
             memcpy(&value, buf, piece);
-        enum emulate_result r = device_mem(v, gpa, piece, write, &value);
-        if (r != EMULATE_OK)
-            return r;
+        if (hvm_io_mem(v, gpa, piece, write, &value))
+            return EMULATE_RETRY; /* the domain is dying */
         if (!write)
             memcpy(buf, &value, piece);
         gpa += piece;
@@ -88,8 +61,6 @@ static enum emulate_result device(struct vcpu *v, uint64_t gpa, uint8_t *buf, un
     }
     return EMULATE_OK;
 }
-
-/* --- memory --- */
 
 /* An operand on one page or two, all of which may be accessed before any of it is. */
 struct operand {
@@ -222,20 +193,24 @@ static bool same_port(const struct vcpu *v, uint16_t port, unsigned size, bool i
     return e->reason == HVM_EXIT_IO && e->port == port && e->size == size && e->in == in;
 }
 
-static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t port, unsigned size,
-                                   uint32_t *value)
+static enum emulate_result port(struct vcpu *v, uint16_t number, unsigned size, bool in,
+                                uint32_t *value)
 {
-    struct vcpu *v = ctx->data;
-    return same_port(v, port, size, true) ? device_port(v, port, size, false, value)
-                                          : EMULATE_RETRY;
+    if (!same_port(v, number, size, in) || hvm_io_port(v, number, size, !in, value))
+        return EMULATE_RETRY;
+    return EMULATE_OK;
 }
 
-static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t port, unsigned size,
+static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t number, unsigned size,
+                                   uint32_t *value)
+{
+    return port(ctx->data, number, size, true, value);
+}
+
+static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t number, unsigned size,
                                     uint32_t value)
 {
-    struct vcpu *v = ctx->data;
-    return same_port(v, port, size, false) ? device_port(v, port, size, true, &value)
-                                           : EMULATE_RETRY;
+    return port(ctx->data, number, size, false, &value);
 }
 
 /* --- registers --- */
