@@ -131,6 +131,7 @@ static inline void sti(void)
 #define CR4_OSXSAVE    (1UL << 18)
 #define CR4_SMEP       (1UL << 20)
 #define CR4_SMAP       (1UL << 21)
+#define CR4_PKE        (1UL << 22)
 
 #define RFLAGS_CF      (1UL << 0)
 #define RFLAGS_TF      (1UL << 8)

@@ -156,7 +156,8 @@ extern struct cpu_mask cpus_online;
 
 /* Features found on this machine (cpu/features.c). */
 struct cpu_features {
-    bool nx, smep, smap, umip, fsgsbase, xsave, pge, pcid, x2apic, invtsc, page1gb, rdtscp, erms;
+    bool nx, smep, smap, umip, fsgsbase, xsave, pge, pcid, x2apic, invtsc, page1gb, rdtscp, erms,
+        pku;
     bool amd;
     unsigned family, model, phys_bits;
     unsigned smt_bits, package_bits; /* of an APIC id, from the lowest: thread; thread and core */

@@ -123,6 +123,7 @@ void __init features_init(void)
         f->erms = bit(r[1], 9);
         f->smap = bit(r[1], 20) && !boot_options.no_smap;
         f->umip = bit(r[2], 2);
+        f->pku = bit(r[2], 3);
     }
     cpuid(0x80000000, 0, r);
     max_ext = r[0];

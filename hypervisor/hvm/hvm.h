@@ -52,6 +52,7 @@ struct hvm_vcpu {
     bool nmi_masked;           /* [P] until the guest's IRET */
     uint8_t upcall_vector;     /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
     uint32_t tsc_aux;          /* [P] */
+    uint32_t pkru;             /* [P] while not loaded */
     uint64_t unhandled_rip;    /* [P] an instruction there was not known, and left to the CPU */
     uint64_t dr[4];            /* [P] while not loaded */
     struct hvm_compat *compat; /* [P] the structure of the hypercall that 32-bit code makes */

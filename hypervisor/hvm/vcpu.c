@@ -130,9 +130,28 @@ void hvm_vcpu_fini(struct vcpu *v)
 
 /* --- on and off a CPU --- */
 
+/*
+ * The rights of protection keys. CPUID does not offer them, but a guest's CR4 is its own, so each
+ * has its PKRU. We have no use for the keys: they are on only while the register is reached.
+ */
+static uint32_t exchange_pkru(uint32_t value)
+{
+    uint32_t old = 0, zero;
+    uint64_t cr4 = read_cr4();
+    if (!cpu_features.pku)
+        return 0;
+    write_cr4(cr4 | CR4_PKE);
+    __asm__ volatile("rdpkru" : "=a"(old), "=d"(zero) : "c"(0));
+    if (old != value)
+        __asm__ volatile("wrpkru" ::"a"(value), "c"(0), "d"(0));
+    write_cr4(cr4);
+    return old;
+}
+
 void hvm_switch_out(struct vcpu *v)
 {
     hvm_ops->save(v);
+    v->hvm->pkru = exchange_pkru(0);
     if (cpu_features.xsave) /* QEMU 7.2 does not stop the guest at XSETBV */
         v->xcr0 = (fpu_get_xcr0() & cpu_features.xcr0_mask) | 1;
     fpu_save(v->fpu);
@@ -146,6 +165,8 @@ void hvm_switch_in(struct vcpu *v)
         atomic_bit_set(v->domain->dirty_cpus.bits, cpu);
     fpu_restore(v->fpu, v->xcr0);
     cpu_set_tsc_aux(v->hvm->tsc_aux);
+    if (v->hvm->pkru) /* it is 0 otherwise */
+        (void)exchange_pkru(v->hvm->pkru);
     hvm_ops->load(v);
 }
 

@@ -1,9 +1,10 @@
 /*
  * Every mode of the CPU, one after the other and back: instructions executed for the guest in 16-
  * and 32-bit code, without paging and with each kind, segments and their limits, faults in the
- * middle of strings; and hypercalls of 32-bit code with their own layouts.
+ * middle of strings; hypercalls of 32-bit code with their own layouts; and registers of vCPUs that
+ * share a CPU.
  *
- * ARGS: dom0=pvh
+ * ARGS: dom0=pvh dom0_max_vcpus=4
  */
 #include "hvm.h"
 #include "modes.h"
@@ -233,6 +234,95 @@ static void other_calls(void)
     CHECK_EQ(call(63, 0, 0, 0), (uint32_t)-XEN_ENOSYS);
 }
 
+/* --- what a CPU keeps of each of the vCPUs that share it --- */
+
+#define CR4_PKE (1UL << 22)
+#define SHARERS 4
+#define ROUNDS  300
+
+static volatile unsigned sharers_ready, sharers_done, sharers_wrong[SHARERS];
+static bool has_keys, has_rdtscp;
+
+static uint32_t rdpkru(void)
+{
+    uint32_t v, d;
+
+    asm volatile("rdpkru" : "=a"(v), "=d"(d) : "c"(0));
+    return v;
+}
+
+static unsigned wrong_registers(uint64_t id)
+{
+    uint32_t lo, hi, aux;
+    uint64_t dr, xmm;
+    unsigned wrong = 0;
+
+    if (has_keys && rdpkru() != id << 4)
+        wrong |= 1;
+    if (has_rdtscp) {
+        asm volatile("rdtscp" : "=a"(lo), "=d"(hi), "=c"(aux));
+        wrong |= aux != id + 100 ? 2 : 0;
+    }
+    asm volatile("mov %%db1, %0" : "=r"(dr));
+    wrong |= dr != id << 12 ? 4 : 0;
+    wrong |= rdmsr(0x175) != id + 200 ? 8 : 0;       /* SYSENTER_ESP */
+    wrong |= rdmsr(0xc0000102) != id + 300 ? 16 : 0; /* KERNEL_GS_BASE */
+    wrong |= rdmsr(0xc0000082) != id + 400 ? 32 : 0; /* LSTAR */
+    asm volatile("movq %%xmm7, %0" : "=r"(xmm));
+    wrong |= xmm != id + 500 ? 64 : 0;
+    return wrong;
+}
+
+static void share(void *arg)
+{
+    uint64_t id = (uint64_t)arg, cr4, end = ns_now() + 10000000000UL;
+
+    asm volatile("mov %%cr4, %0" : "=r"(cr4));
+    if (has_keys) {
+        asm volatile("mov %0, %%cr4" ::"r"(cr4 | CR4_PKE));
+        if (rdpkru()) /* nobody left anything */
+            sharers_wrong[id - 1] |= 128;
+        asm volatile("wrpkru" ::"a"((uint32_t)id << 4), "c"(0), "d"(0));
+    }
+    if (has_rdtscp)
+        wrmsr(0xc0000103, id + 100);
+    asm volatile("mov %0, %%db1" ::"r"(id << 12));
+    wrmsr(0x175, id + 200);
+    wrmsr(0xc0000102, id + 300);
+    wrmsr(0xc0000082, id + 400);
+    asm volatile("movq %0, %%xmm7" ::"r"(id + 500));
+    __atomic_fetch_add(&sharers_ready, 1, __ATOMIC_SEQ_CST);
+    while (sharers_ready < SHARERS && ns_now() < end)
+        HC(sched_op, SCHEDOP_yield, 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        sharers_wrong[id - 1] |= wrong_registers(id);
+        HC(sched_op, SCHEDOP_yield, 0);
+    }
+    __atomic_fetch_add(&sharers_done, 1, __ATOMIC_SEQ_CST);
+}
+
+static void sharing(void)
+{
+    uint32_t r[4];
+    uint64_t cr4, end = ns_now() + 20000000000UL;
+
+    section("vCPUs on one CPU");
+    asm volatile("mov %%cr4, %0" : "=r"(cr4));
+    TRY("mov %0, %%cr4", ::"r"(cr4 | CR4_PKE)); /* whatever CPUID says */
+    has_keys = !trapped();
+    print("    protection keys: %u\n", has_keys);
+    cpuid(0x80000001, 0, r);
+    has_rdtscp = r[3] & 1 << 27;
+    for (unsigned i = 1; i < SHARERS; i++)
+        CHECK(ap_run(i, share, (void *)(i + 1UL)));
+    share((void *)1UL);
+    while (sharers_done < SHARERS && ns_now() < end)
+        HC(sched_op, SCHEDOP_yield, 0);
+    CHECK_EQ(sharers_done, SHARERS);
+    for (unsigned i = 0; i < SHARERS; i++)
+        CHECK_EQ(sharers_wrong[i], 0);
+}
+
 void test_main(void)
 {
     static const char *const names[] = {"real mode", "protected mode", "32-bit paging", "PAE",
@@ -266,4 +356,5 @@ void test_main(void)
     section("hypercalls of 32-bit code");
     memory_calls();
     other_calls();
+    sharing();
 }
