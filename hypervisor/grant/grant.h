@@ -20,14 +20,22 @@ int __must_check grant_table_frame(struct domain *d, unsigned i, mfn_t *frame);
 unsigned grant_table_frames(struct domain *d); /* now in use */
 unsigned grant_table_max_frames(struct domain *d);
 
+/* The page table that a batch was last in: batches are mostly about neighbours. Begins as {0}. */
+struct grant_place {
+    struct page *table; /* reference and type held; NULL */
+    uint64_t region;    /* addresses that it serves */
+};
+
 /*
  * What the current domain's mapping of a granted frame needs from pv/ or hvm/ (arrow upwards, set
  * by pv_init() and hvm_init()). @addr: for PV a virtual address, or machine address of the entry
  * when @contains_pte; for others a guest-physical one.
  */
 struct grant_map_ops {
-    int (*map)(uint64_t addr, mfn_t frame, unsigned gnttab_flags); /* GNTST_* */
-    int (*unmap)(uint64_t addr, mfn_t frame, unsigned gnttab_flags, uint64_t replace_addr);
+    int (*map)(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags); /* GNTST_* */
+    int (*unmap)(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags,
+                 uint64_t replace_addr);
+    void (*leave)(struct grant_place *at); /* at the end of a batch */
 };
 extern const struct grant_map_ops *grant_pv_ops, *grant_hvm_ops;
 

@@ -42,9 +42,9 @@ struct active {
 #define MAPPING_HALVES   (MAPPING_HOST | MAPPING_DEVICE)
 
 struct mapping {
-    struct domain *granter; /* counted while in use, so that its table stays */
+    struct domain *granter; /* kept by the use that this is of its grant */
     uint32_t ref;           /* free: index of the next free one */
-    uint16_t flags;         /* MAPPING_*; 0 = free */
+    uint16_t flags;         /* [a] MAPPING_*; 0 = free */
     uint16_t pad;
 };
 
@@ -53,11 +53,12 @@ struct grant_table {
     struct domain *owner; /* [I] */
     bool closed;          /* [g] dying: grants nothing new, maps nothing new */
 
+    uint64_t uses; /* [g] of its grants by anybody: while there are any, the owner is counted */
     unsigned frames, max_frames;    /* [g], [I] */
     struct grant_entry_v1 **shared; /* [I] array; entries [g] set once */
     struct active **active;         /* [I] array; entries [g] set once */
 
-    unsigned handles;       /* [g] that exist */
+    unsigned handles;       /* [a, grows under g] that exist */
     unsigned max_track;     /* [I] frames of them */
     struct mapping **track; /* [g] array, made with the first mapping; entries set once */
     uint32_t free_handle;   /* [g] head of the free ones, NO_HANDLE = none */
@@ -81,11 +82,13 @@ int __must_check grant_table_grow(struct grant_table *t, unsigned n);
 
 /*
  * One more use of @use by domain @grantee: GNTST_*. On success *frame is the page's frame, and
- * stays until grant_unuse(). The granter's lock is taken and left.
+ * stays until grant_unuse(), and so does the granter, which until here may be borrowed. The
+ * granter's lock is taken and left.
  */
 int __must_check grant_use(const struct grant_use *use, domid_t grantee, mfn_t *frame);
 void grant_unuse(const struct grant_use *use);
-mfn_t grant_used_frame(const struct grant_use *use); /* of one that the caller holds */
+/* Of one that the caller holds, which keeps it as it is: no lock. */
+mfn_t grant_used_frame(const struct grant_use *use);
 
 /*
  * Hypercall batches: each element has its status. 0 when all were done, more when only so many were

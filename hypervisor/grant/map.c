@@ -7,8 +7,11 @@
  * MAPPING_BUSY, which keeps the caller's other vCPUs off it. Locks are held one at a time and never
  * across the latter, which may wait.
  *
- * A mapping counts its granter, whose table therefore outlives it; a granter that dies leaves
- * existing mappings valid.
+ * Handles: which are free is under the table's lock. One in use changes its flags by compare-
+ * exchange to MAPPING_BUSY, and only who did that changes it further.
+ *
+ * A mapping is a use of the grant, which keeps the granter and its table; a granter that dies
+ * leaves existing mappings valid.
  */
 #include "grant/internal.h"
 
@@ -42,7 +45,7 @@ static int track_grow(struct grant_table *t)
         m[i].ref = i + 1 < HANDLES_PER_FRAME ? t->handles + i + 1 : NO_HANDLE;
     t->track[frame] = m;
     t->free_handle = t->handles;
-    t->handles += HANDLES_PER_FRAME;
+    __atomic_store_n(&t->handles, t->handles + HANDLES_PER_FRAME, __ATOMIC_RELEASE);
     __atomic_fetch_add(&t->owner->overhead_pages, 1, __ATOMIC_RELAXED);
     return GNTST_okay;
 }
@@ -80,17 +83,38 @@ static int handle_get(struct grant_table *t, const struct grant_use *use, unsign
     return status;
 }
 
-/* Ends the busy time: the mapping has @halves now; none means that the handle is free. */
+/* Ends the busy time of one that stays: the mapping has @halves now. */
 static void handle_settle(struct grant_table *t, uint32_t handle, unsigned halves)
 {
-    spin_lock(&t->lock);
     struct mapping *m = mapping_at(t, handle);
-    if (halves) {
-        m->flags = (m->flags & ~(MAPPING_BUSY | MAPPING_HALVES)) | halves;
-    } else {
-        *m = (struct mapping){.ref = t->free_handle};
-        t->free_handle = handle;
+    uint16_t flags = (m->flags & ~(MAPPING_BUSY | MAPPING_HALVES)) | halves;
+    __atomic_store_n(&m->flags, flags, __ATOMIC_RELEASE);
+}
+
+/* Handles that are not needed any more, in a chain, to be given back under one lock. */
+struct freed {
+    uint32_t first, last;
+};
+#define NONE_FREED                                                                                 \
+    {                                                                                              \
+        NO_HANDLE, NO_HANDLE                                                                       \
     }
+
+static void handle_drop(struct grant_table *t, uint32_t handle, struct freed *f)
+{
+    *mapping_at(t, handle) = (struct mapping){.ref = f->first};
+    f->first = handle;
+    if (f->last == NO_HANDLE)
+        f->last = handle;
+}
+
+static void handles_free(struct grant_table *t, const struct freed *f)
+{
+    if (f->first == NO_HANDLE)
+        return;
+    spin_lock(&t->lock);
+    mapping_at(t, f->last)->ref = t->free_handle;
+    t->free_handle = f->first;
     spin_unlock(&t->lock);
 }
 
@@ -116,12 +140,13 @@ static void unuse_halves(const struct grant_use *use, unsigned halves)
         grant_unuse(use);
 }
 
-/* @use names a counted granter; on success the mapping has taken over that reference. */
-static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use)
+static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use,
+                   struct grant_place *at)
 {
     struct domain *self = current_domain();
     unsigned halves = (op->flags & GNTMAP_host_map ? MAPPING_HOST : 0) |
                       (op->flags & GNTMAP_device_map ? MAPPING_DEVICE : 0);
+    struct freed freed = NONE_FREED;
     uint32_t handle;
     mfn_t frame;
     int status = handle_get(self->grant, use, mapping_flags(op->flags), &handle);
@@ -131,7 +156,7 @@ static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use)
     if (status)
         goto out_handle;
     if (halves & MAPPING_HOST) {
-        status = map_ops()->map(op->host_addr, frame, op->flags);
+        status = map_ops()->map(at, op->host_addr, frame, op->flags);
         if (status)
             goto out_use;
     }
@@ -144,41 +169,48 @@ static int map_use(struct gnttab_map_grant_ref *op, const struct grant_use *use)
 out_use:
     unuse_halves(use, halves);
 out_handle:
-    handle_settle(self->grant, handle, 0);
+    handle_drop(self->grant, handle, &freed);
+    handles_free(self->grant, &freed);
     return status;
 }
 
-static int map_one(struct gnttab_map_grant_ref *op)
+/* The granter is borrowed until the use of its grant keeps it. */
+static int map_one(struct gnttab_map_grant_ref *op, struct grant_place *at)
 {
     if (!(op->flags & (GNTMAP_host_map | GNTMAP_device_map)))
         return GNTST_general_error;
     struct domain *granter = domain_find_or_self(op->dom);
-    if (!granter || !domain_get(granter))
+    if (!granter)
         return GNTST_bad_domain;
     struct grant_use use = {granter, op->ref, !(op->flags & GNTMAP_readonly)};
-    int status = map_use(op, &use);
-    if (status)
-        domain_put(granter);
-    else
+    int status = map_use(op, &use, at);
+    if (!status)
         count(TRACE_grant_maps);
     return status;
 }
 
+#define MAP_RESULTS offsetof(struct gnttab_map_grant_ref, dom) /* two words: dom, status ... */
+_Static_assert(MAP_RESULTS % 8 == 0 && sizeof(struct gnttab_map_grant_ref) == MAP_RESULTS + 16,
+               "the results are the last two words");
+
 long grant_op_map(guest_ptr_t arg, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
-        struct gnttab_map_grant_ref op;
-        int rc = copy_element_from_guest(&op, arg, i);
+    struct grant_place at = {0};
+    long rc = 0;
+    for (unsigned i = 0; i < count && !rc; i++) {
+        guest_ptr_t element = guest_offset(arg, (uint64_t)i * sizeof(struct gnttab_map_grant_ref));
+        struct gnttab_map_grant_ref op __uninitialized;
+        rc = copy_from_guest(&op, element, sizeof(op));
         if (rc)
-            return rc;
-        op.status = map_one(&op);
-        rc = copy_element_to_guest(arg, i, &op);
-        if (rc)
-            return rc; /* the guest has lost the handle; its death gives the mapping back */
-        if (i % OPS_PER_SLICE == OPS_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
-            return i + 1;
+            break;
+        op.status = map_one(&op, &at);
+        /* On a fault the guest has lost the handle; its death gives the mapping back. */
+        rc = copy_to_guest(guest_offset(element, MAP_RESULTS), &op.dom, sizeof(op) - MAP_RESULTS);
+        if (!rc && i % OPS_PER_SLICE == OPS_PER_SLICE - 1 && vcpu_wanted() && i + 1 < count)
+            rc = i + 1;
     }
-    return 0;
+    map_ops()->leave(&at);
+    return rc;
 }
 
 /* --- unmap --- */
@@ -190,7 +222,19 @@ struct unmapped {
     uint8_t halves; /* gone from the page tables; uses still held */
 };
 
-/* The two hypercalls' arguments as one. */
+/* The two hypercalls' arguments as one: what is the device address of one, the other calls
+ * new_addr. */
+#define SAME_PLACE(a, b)                                                                           \
+    _Static_assert(offsetof(struct gnttab_unmap_grant_ref, a) ==                                   \
+                       offsetof(struct gnttab_unmap_and_replace, b),                               \
+                   "the two are alike")
+SAME_PLACE(host_addr, host_addr);
+SAME_PLACE(dev_bus_addr, new_addr);
+SAME_PLACE(handle, handle);
+SAME_PLACE(status, status);
+_Static_assert(sizeof(struct gnttab_unmap_grant_ref) == sizeof(struct gnttab_unmap_and_replace),
+               "the two are alike");
+
 struct unmap_args {
     uint64_t host_addr, dev_bus_addr, new_addr;
     uint32_t handle;
@@ -199,22 +243,21 @@ struct unmap_args {
 /* Claims the handle for this vCPU; @copy is what it stands for. */
 static int handle_claim(struct grant_table *t, uint32_t handle, struct mapping *copy)
 {
-    int status = GNTST_bad_handle;
-    spin_lock(&t->lock);
-    if (handle < t->handles) {
-        struct mapping *m = mapping_at(t, handle);
-        if ((m->flags & MAPPING_HALVES) && !(m->flags & MAPPING_BUSY)) {
-            *copy = *m;
-            m->flags |= MAPPING_BUSY;
-            status = GNTST_okay;
-        }
-    }
-    spin_unlock(&t->lock);
-    return status;
+    if (handle >= __atomic_load_n(&t->handles, __ATOMIC_ACQUIRE))
+        return GNTST_bad_handle;
+    struct mapping *m = mapping_at(t, handle);
+    uint16_t flags = READ_ONCE(m->flags);
+    if (!(flags & MAPPING_HALVES) || (flags & MAPPING_BUSY) ||
+        !__atomic_compare_exchange_n(&m->flags, &flags, flags | MAPPING_BUSY, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return GNTST_bad_handle;
+    *copy = *m;
+    return GNTST_okay;
 }
 
 /* Takes what @a names out of use, but for the uses themselves. */
-static int unmap_halves(const struct unmap_args *a, const struct mapping *m, uint8_t *halves)
+static int unmap_halves(const struct unmap_args *a, const struct mapping *m, struct grant_place *at,
+                        uint8_t *halves)
 {
     struct grant_use use = use_of(m);
     mfn_t frame = grant_used_frame(&use);
@@ -225,7 +268,7 @@ static int unmap_halves(const struct unmap_args *a, const struct mapping *m, uin
     if (a->host_addr) {
         if (!(m->flags & MAPPING_HOST))
             return GNTST_bad_virt_addr;
-        int status = map_ops()->unmap(a->host_addr, frame, gnttab_flags(m), a->new_addr);
+        int status = map_ops()->unmap(at, a->host_addr, frame, gnttab_flags(m), a->new_addr);
         if (status)
             return status;
         *halves |= MAPPING_HOST;
@@ -235,7 +278,7 @@ static int unmap_halves(const struct unmap_args *a, const struct mapping *m, uin
     return GNTST_okay;
 }
 
-static void unmap_one(const struct unmap_args *a, struct unmapped *u)
+static void unmap_one(const struct unmap_args *a, struct grant_place *at, struct unmapped *u)
 {
     struct grant_table *t = current_domain()->grant;
     struct mapping m;
@@ -243,52 +286,61 @@ static void unmap_one(const struct unmap_args *a, struct unmapped *u)
     u->status = handle_claim(t, a->handle, &m);
     if (u->status)
         return;
-    u->status = unmap_halves(a, &m, &u->halves);
+    u->status = unmap_halves(a, &m, at, &u->halves);
     if (!u->halves)
         handle_settle(t, a->handle, m.flags & MAPPING_HALVES);
 }
 
 /* The TLBs have forgotten: give back the uses, and the handle when nothing is left of it. */
-static void unmap_finish(struct grant_table *t, uint32_t handle, unsigned gone)
+static void unmap_finish(struct grant_table *t, uint32_t handle, unsigned gone, struct freed *freed)
 {
     struct mapping m = *mapping_at(t, handle); /* busy, so it is ours */
     struct grant_use use = use_of(&m);
     unsigned left = m.flags & MAPPING_HALVES & ~gone;
     unuse_halves(&use, gone);
-    handle_settle(t, handle, left);
-    if (!left)
-        domain_put(m.granter);
+    if (left)
+        handle_settle(t, handle, left);
+    else
+        handle_drop(t, handle, freed);
+}
+
+/* The element's last word: handle and status. */
+#define UNMAP_RESULT offsetof(struct gnttab_unmap_grant_ref, handle)
+_Static_assert(sizeof(struct gnttab_unmap_grant_ref) == UNMAP_RESULT + 8, "handle, status, pad");
+
+static guest_ptr_t unmap_element(guest_ptr_t arg, unsigned i)
+{
+    return guest_offset(arg, (uint64_t)i * sizeof(struct gnttab_unmap_grant_ref));
 }
 
 static int unmap_get(guest_ptr_t arg, unsigned i, bool replace, struct unmap_args *a)
 {
-    int rc;
-    if (replace) {
-        struct gnttab_unmap_and_replace op;
-        rc = copy_element_from_guest(&op, arg, i);
-        *a = (struct unmap_args){op.host_addr, 0, op.new_addr, op.handle};
-    } else {
-        struct gnttab_unmap_grant_ref op;
-        rc = copy_element_from_guest(&op, arg, i);
-        *a = (struct unmap_args){op.host_addr, op.dev_bus_addr, 0, op.handle};
-    }
+    struct gnttab_unmap_grant_ref op __uninitialized;
+    int rc = copy_from_guest(&op, unmap_element(arg, i), sizeof(op));
+    if (!rc)
+        *a = (struct unmap_args){op.host_addr, replace ? 0 : op.dev_bus_addr,
+                                 replace ? op.dev_bus_addr : 0, op.handle};
     return rc;
 }
 
-static int unmap_put_status(guest_ptr_t arg, unsigned i, bool replace, int16_t status)
+static int unmap_put_status(guest_ptr_t arg, unsigned i, const struct unmapped *u)
 {
-    uint64_t at = replace ? i * sizeof(struct gnttab_unmap_and_replace) +
-                                offsetof(struct gnttab_unmap_and_replace, status)
-                          : i * sizeof(struct gnttab_unmap_grant_ref) +
-                                offsetof(struct gnttab_unmap_grant_ref, status);
-    return copy_to_guest(guest_offset(arg, at), &status, sizeof(status));
+    struct {
+        uint32_t handle;
+        int16_t status;
+        uint16_t pad;
+    } result = {u->handle, u->status, 0};
+    return copy_to_guest(guest_offset(unmap_element(arg, i), UNMAP_RESULT), &result,
+                         sizeof(result));
 }
 
 /* Elements @first to @first + @n - 1. Whatever faults, what was unmapped is finished. */
-static int unmap_slice(guest_ptr_t arg, unsigned first, unsigned n, bool replace)
+static int unmap_slice(guest_ptr_t arg, unsigned first, unsigned n, bool replace,
+                       struct grant_place *at)
 {
     struct domain *self = current_domain();
-    struct unmapped u[OPS_PER_SLICE];
+    struct unmapped u[OPS_PER_SLICE] __uninitialized;
+    struct freed freed = NONE_FREED;
     struct unmap_args a;
     unsigned done, host = 0;
     int rc = 0;
@@ -297,34 +349,36 @@ static int unmap_slice(guest_ptr_t arg, unsigned first, unsigned n, bool replace
         if (rc)
             break;
         if (replace && (!a.host_addr || !a.new_addr))
-            u[done] = (struct unmapped){.status = GNTST_bad_virt_addr};
+            u[done] = (struct unmapped){.handle = a.handle, .status = GNTST_bad_virt_addr};
         else
-            unmap_one(&a, &u[done]);
+            unmap_one(&a, at, &u[done]);
         host |= u[done].halves & MAPPING_HOST;
     }
     if (host)
         tlb_flush_mask(&self->dirty_cpus);
     for (unsigned i = 0; i < done; i++) {
         if (u[i].halves) {
-            unmap_finish(self->grant, u[i].handle, u[i].halves);
+            unmap_finish(self->grant, u[i].handle, u[i].halves, &freed);
             count(TRACE_grant_unmaps);
         }
         if (!rc)
-            rc = unmap_put_status(arg, first + i, replace, u[i].status);
+            rc = unmap_put_status(arg, first + i, &u[i]);
     }
+    handles_free(self->grant, &freed);
     return rc;
 }
 
 long grant_op_unmap(guest_ptr_t arg, unsigned count, bool replace)
 {
-    for (unsigned i = 0; i < count; i += OPS_PER_SLICE) {
-        int rc = unmap_slice(arg, i, min(count - i, (unsigned)OPS_PER_SLICE), replace);
-        if (rc)
-            return rc;
-        if (vcpu_wanted() && count - i > OPS_PER_SLICE)
-            return i + OPS_PER_SLICE;
+    struct grant_place at = {0};
+    long rc = 0;
+    for (unsigned i = 0; i < count && !rc; i += OPS_PER_SLICE) {
+        rc = unmap_slice(arg, i, min(count - i, (unsigned)OPS_PER_SLICE), replace, &at);
+        if (!rc && vcpu_wanted() && count - i > OPS_PER_SLICE)
+            rc = i + OPS_PER_SLICE;
     }
-    return 0;
+    map_ops()->leave(&at);
+    return rc;
 }
 
 /* --- death of the mapper --- */
@@ -341,6 +395,7 @@ void grant_domain_relinquish(struct domain *d)
     unsigned handles = t->handles;
     spin_unlock(&t->lock);
 
+    struct freed freed = NONE_FREED;
     bool flushed = false;
     for (uint32_t h = 0; h < handles; h++) {
         struct mapping m;
@@ -351,6 +406,7 @@ void grant_domain_relinquish(struct domain *d)
         if (!flushed)
             tlb_flush_mask(&d->dirty_cpus);
         flushed = true;
-        unmap_finish(t, h, m.flags & MAPPING_HALVES);
+        unmap_finish(t, h, m.flags & MAPPING_HALVES, &freed);
     }
+    handles_free(t, &freed);
 }

@@ -81,6 +81,15 @@ static int page_hold(struct grant_table *t, struct active *a, const struct grant
     return GNTST_okay;
 }
 
+/* What page_hold() took; the counts do not include this use (any more). */
+static void page_give_up(const struct active *a, struct page *page, bool write)
+{
+    if (write && !a->writers)
+        page_put_type(page); /* WRITABLE has no contents to invalidate: it does not wait */
+    if (!a->readers && !a->writers)
+        page_put(page);
+}
+
 static int use_locked(struct grant_table *t, uint32_t ref, domid_t grantee, bool write)
 {
     if (t->closed)
@@ -98,10 +107,15 @@ static int use_locked(struct grant_table *t, uint32_t ref, domid_t grantee, bool
     if (status)
         return status;
     status = page_hold(t, a, e, write);
+    if (!status && t->uses == 0 && !domain_get(t->owner)) {
+        page_give_up(a, mfn_to_page(mfn(a->frame)), write);
+        status = GNTST_bad_domain;
+    }
     if (status) {
         entry_unmark(e, a);
         return status;
     }
+    t->uses++;
     a->grantee = grantee;
     if (write)
         a->writers++;
@@ -127,21 +141,19 @@ void grant_unuse(const struct grant_use *use)
     spin_lock(&t->lock);
     struct active *a = active_at(t, use->ref);
     struct page *page = mfn_to_page(mfn(a->frame));
-    if (use->write && --a->writers == 0)
-        page_put_type(page); /* WRITABLE has no contents to invalidate: it does not wait */
-    else if (!use->write)
+    if (use->write)
+        a->writers--;
+    else
         a->readers--;
-    if (!a->readers && !a->writers)
-        page_put(page);
+    page_give_up(a, page, use->write);
     entry_unmark(shared_at(t, use->ref), a);
+    bool last = --t->uses == 0;
     spin_unlock(&t->lock);
+    if (last)
+        domain_put(use->granter);
 }
 
 mfn_t grant_used_frame(const struct grant_use *use)
 {
-    struct grant_table *t = use->granter->grant;
-    spin_lock(&t->lock);
-    mfn_t frame = mfn(active_at(t, use->ref)->frame);
-    spin_unlock(&t->lock);
-    return frame;
+    return mfn(active_at(use->granter->grant, use->ref)->frame);
 }

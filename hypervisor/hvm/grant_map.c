@@ -9,7 +9,7 @@
 #include "grant/grant.h"
 #include "hvm/hvm.h"
 
-static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
+static int grant_map(struct grant_place *at __unused, uint64_t addr, mfn_t frame, unsigned flags)
 {
     struct domain *d = current_domain();
     gfn_t g = gfn(addr >> PAGE_SHIFT);
@@ -21,7 +21,8 @@ static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
     return rc == 0 ? GNTST_okay : rc == -XEN_EINVAL ? GNTST_bad_virt_addr : GNTST_general_error;
 }
 
-static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace_addr)
+static int grant_unmap(struct grant_place *at __unused, uint64_t addr, mfn_t frame,
+                       unsigned flags __unused, uint64_t replace_addr)
 {
     if (replace_addr) /* moves a page-table entry: nothing that guests of this kind have */
         return GNTST_general_error;
@@ -30,7 +31,12 @@ static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t repl
                : GNTST_general_error;
 }
 
+static void leave(struct grant_place *at __unused)
+{
+}
+
 const struct grant_map_ops hvm_grant_ops = {
     .map = grant_map,
     .unmap = grant_unmap,
+    .leave = leave,
 };

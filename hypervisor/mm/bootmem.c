@@ -12,14 +12,14 @@
 #define FREE_RANGES_MAX (BOOT_MAX_RANGES * 2)
 
 unsigned ram_ranges;
-struct ram_range ram_range[BOOT_MAX_RANGES];
+struct ram_range ram_range[BOOT_MAX_RANGES], ram_largest;
 uint64_t ram_total;
 uint64_t max_mfn;
 
 static __initdata struct ram_range free_range[FREE_RANGES_MAX];
 static __initdata unsigned free_ranges;
 
-bool mfn_is_ram(mfn_t m)
+bool mfn_is_ram_elsewhere(mfn_t m)
 {
     for (unsigned i = 0; i < ram_ranges; i++)
         if (m.n - ram_range[i].first < ram_range[i].frames)
@@ -37,6 +37,8 @@ static void __init add_ram(uint64_t first, uint64_t end)
         ram_range[ram_ranges - 1].frames += end - first;
     else
         ram_range[ram_ranges++] = (struct ram_range){first, end - first};
+    if (ram_range[ram_ranges - 1].frames > ram_largest.frames)
+        ram_largest = ram_range[ram_ranges - 1];
     ram_total += end - first;
     max_mfn = end;
 }

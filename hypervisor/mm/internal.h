@@ -46,9 +46,11 @@ static inline void alloc_inject_init(void)
 #endif
 
 /* --- bootmem.c: memory before the buddy allocator exists --- */
+#ifdef HOST_TEST
 struct ram_range {
     uint64_t first, frames;
 };
+#endif
 extern unsigned ram_ranges;
 extern struct ram_range ram_range[]; /* frames of RAM, sorted, merged, from LOW_FRAMES on */
 extern uint64_t ram_total;           /* frames in them */

@@ -120,7 +120,19 @@ static inline struct page *virt_to_page(const void *v)
  * True when @m is RAM with a struct page: not a hole, not device memory. The first 1 MiB counts as
  * device memory: it is the firmware's and is never allocated.
  */
+#ifdef HOST_TEST
 bool mfn_is_ram(mfn_t m);
+#else
+struct ram_range {
+    uint64_t first, frames;
+};
+extern struct ram_range ram_largest; /* [I] the one that most questions are about */
+bool mfn_is_ram_elsewhere(mfn_t m);
+static inline bool mfn_is_ram(mfn_t m)
+{
+    return likely(m.n - ram_largest.first < ram_largest.frames) || mfn_is_ram_elsewhere(m);
+}
+#endif
 
 /* --- start of day (mm/bootmem.c, mm/hostmap.c) --- */
 void mm_init(void);      /* from bootinfo: direct map, frame table, M2P, allocator; loads our CR3 */

@@ -163,7 +163,7 @@ static void page_release(struct page *page)
 /* --- references --- */
 
 /* One more, unless there are none or too many. */
-static bool ref_add(struct page *page)
+static inline bool ref_add(struct page *page)
 {
     uint32_t r = READ_ONCE(page->refs);
     do {
@@ -184,7 +184,7 @@ static void ref_undo(struct page *page)
     page_put(page);
 }
 
-bool page_get(struct page *page, const struct domain *d)
+inline bool page_get(struct page *page, const struct domain *d)
 {
     if (unlikely(READ_ONCE(page->owner) != d) || unlikely(!ref_add(page)))
         return false;
@@ -194,7 +194,7 @@ bool page_get(struct page *page, const struct domain *d)
     return false;
 }
 
-bool page_get_any(struct page *page)
+inline bool page_get_any(struct page *page)
 {
     if (!READ_ONCE(page->owner) || !ref_add(page))
         return false;
@@ -204,7 +204,7 @@ bool page_get_any(struct page *page)
     return false;
 }
 
-void page_put(struct page *page)
+inline void page_put(struct page *page)
 {
     uint32_t old = __atomic_fetch_sub(&page->refs, 1, __ATOMIC_ACQ_REL);
     if (unlikely((old & PAGE_REF_COUNT) <= 1))

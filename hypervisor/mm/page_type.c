@@ -62,7 +62,7 @@ static void word_store(struct page *page, uint64_t word)
 }
 
 /* One step. @claim: may become the first use of a type whose contents must be checked. */
-static enum outcome take(struct page *page, enum page_type type, bool claim, uint64_t *old)
+static inline enum outcome take(struct page *page, enum page_type type, bool claim, uint64_t *old)
 {
     uint64_t t = READ_ONCE(page->type), to;
     enum outcome result;
@@ -126,7 +126,7 @@ static bool type_is_sane(enum page_type type)
     return type >= PAGE_L1 && type <= PAGE_WRITABLE;
 }
 
-int page_get_type(struct page *page, enum page_type type)
+inline int page_get_type(struct page *page, enum page_type type)
 {
     uint64_t old;
     if (!type_is_sane(type))
@@ -151,7 +151,7 @@ int page_get_type(struct page *page, enum page_type type)
     }
 }
 
-int page_get_type_fast(struct page *page, enum page_type type)
+inline int page_get_type_fast(struct page *page, enum page_type type)
 {
     uint64_t old;
     if (type == PAGE_WRITABLE)
@@ -168,7 +168,7 @@ int page_get_type_fast(struct page *page, enum page_type type)
     }
 }
 
-void page_put_type(struct page *page)
+inline void page_put_type(struct page *page)
 {
     uint64_t t = READ_ONCE(page->type);
     for (;;) {
@@ -191,7 +191,7 @@ void page_put_type(struct page *page)
     word_store(page, word_of(type) | (t & PAGE_TYPE_FOREIGN));
 }
 
-int page_get_and_type(struct page *page, const struct domain *d, enum page_type type)
+inline int page_get_and_type(struct page *page, const struct domain *d, enum page_type type)
 {
     if (!page_get(page, d))
         return -XEN_EINVAL;
@@ -201,7 +201,7 @@ int page_get_and_type(struct page *page, const struct domain *d, enum page_type 
     return rc;
 }
 
-void page_put_and_type(struct page *page)
+inline void page_put_and_type(struct page *page)
 {
     page_put_type(page);
     page_put(page);

@@ -11,12 +11,9 @@
 #include "grant/grant.h"
 #include "pv/pagetable.h"
 
-/* The L1 table and index that the guest means; GNTST_*. Reference and type held on success. */
-static int find_entry(uint64_t addr, bool is_entry, struct page **table, unsigned *index)
+/* The table at machine address @addr, by which the guest names one of its entries. */
+static int get_table(uint64_t addr, struct page **table)
 {
-    if (!is_entry)
-        return pv_pt_find_l1(current_vcpu(), addr, table, index) ? GNTST_bad_virt_addr : GNTST_okay;
-
     mfn_t m = maddr_to_mfn(maddr(addr));
     if (addr % sizeof(uint64_t) || !mfn_is_ram(m))
         return GNTST_general_error;
@@ -31,21 +28,49 @@ static int find_entry(uint64_t addr, bool is_entry, struct page **table, unsigne
         return GNTST_general_error;
     }
     *table = page;
-    *index = addr % PAGE_SIZE / sizeof(uint64_t);
+    return GNTST_okay;
+}
+
+static void leave(struct grant_place *at)
+{
+    if (at->table)
+        page_put_and_type(at->table);
+    at->table = NULL;
+}
+
+/*
+ * The L1 entry that the guest means, in at->table, which may be what it was before: a guest that
+ * changes its upper tables meanwhile still only changes entries of a table of its own. GNTST_*.
+ */
+static int find_entry(struct grant_place *at, uint64_t addr, bool is_entry, uint64_t **entry)
+{
+    uint64_t region = is_entry ? addr >> PAGE_SHIFT : ~(addr >> (PAGE_SHIFT + 9));
+    unsigned index = is_entry ? addr % PAGE_SIZE / sizeof(uint64_t) : addr >> PAGE_SHIFT;
+    if (!at->table || at->region != region || (is_entry && addr % sizeof(uint64_t))) {
+        leave(at);
+        at->region = region;
+        int rc = is_entry ? get_table(addr, &at->table)
+                 : pv_pt_find_l1(current_vcpu(), addr, &at->table, &index) ? GNTST_bad_virt_addr
+                                                                           : GNTST_okay;
+        if (rc != GNTST_okay) {
+            at->table = NULL;
+            return rc;
+        }
+    }
+    *entry = pt_entry(at->table, index % PT_ENTRIES);
     return GNTST_okay;
 }
 
 /* Puts @new, whose uses are held, in the place of whatever is there. */
-static void replace_entry(struct page *table, unsigned index, uint64_t new)
+static void replace_entry(uint64_t *entry, uint64_t new)
 {
-    uint64_t old = __atomic_exchange_n(pt_entry(table, index), new, __ATOMIC_ACQ_REL);
-    pt_l1_put(old);
+    pt_l1_put(__atomic_exchange_n(entry, new, __ATOMIC_ACQ_REL));
 }
 
-static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
+static int grant_map(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags)
 {
-    struct page *table, *page = mfn_to_page(frame);
-    unsigned index;
+    struct page *page = mfn_to_page(frame);
+    uint64_t *p;
     bool writable = !(flags & GNTMAP_readonly);
     if (!mfn_is_ram(frame) || !page_get_any(page))
         return GNTST_general_error;
@@ -60,13 +85,12 @@ static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
     uint64_t avail = (uint64_t)(flags >> _GNTMAP_guest_avail0) << 9 & PTE_AVAIL;
     uint64_t entry =
         mfn_to_maddr(frame).a | PTE_P | PTE_U | PTE_A | PTE_D | avail | (writable ? PTE_RW : 0);
-    int rc = find_entry(addr, flags & GNTMAP_contains_pte, &table, &index);
+    int rc = find_entry(at, addr, flags & GNTMAP_contains_pte, &p);
     if (rc != GNTST_okay) {
         pt_l1_put(entry);
         return rc;
     }
-    replace_entry(table, index, entry);
-    page_put_and_type(table);
+    replace_entry(p, entry);
     return GNTST_okay;
 }
 
@@ -76,20 +100,19 @@ static int grant_map(uint64_t addr, mfn_t frame, unsigned flags)
  */
 static int take_replacement(uint64_t addr, bool is_entry, const uint64_t *from, uint64_t *entry)
 {
-    struct page *table;
-    unsigned index;
+    struct grant_place at = {0};
+    uint64_t *p;
     *entry = 0;
     if (!addr)
         return GNTST_okay;
-    int rc = find_entry(addr, is_entry, &table, &index);
+    int rc = find_entry(&at, addr, is_entry, &p);
     if (rc != GNTST_okay)
         return rc;
-    uint64_t *p = pt_entry(table, index);
     if (p == from)
         rc = GNTST_bad_virt_addr;
     else
         *entry = __atomic_exchange_n(p, 0, __ATOMIC_ACQ_REL);
-    page_put_and_type(table);
+    leave(&at);
     return rc;
 }
 
@@ -114,16 +137,15 @@ static int swap_mapping(uint64_t *p, mfn_t frame, uint64_t entry)
     return GNTST_general_error;
 }
 
-static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace_addr)
+static int grant_unmap(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags,
+                       uint64_t replace_addr)
 {
-    struct page *table;
-    unsigned index;
     bool is_entry = flags & GNTMAP_contains_pte;
-    int rc = find_entry(addr, is_entry, &table, &index);
+    uint64_t *p, entry = 0;
+    int rc = find_entry(at, addr, is_entry, &p);
     if (rc != GNTST_okay)
         return rc;
 
-    uint64_t *p = pt_entry(table, index), entry = 0;
     rc = GNTST_general_error;
     if (maps(READ_ONCE(*p), frame))
         rc = take_replacement(replace_addr, is_entry, p, &entry);
@@ -132,11 +154,11 @@ static int grant_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t repl
         if (rc != GNTST_okay)
             pt_l1_put(entry); /* two vCPUs at one entry: who is late loses its mapping */
     }
-    page_put_and_type(table);
     return rc;
 }
 
 const struct grant_map_ops pv_grant_ops = {
     .map = grant_map,
     .unmap = grant_unmap,
+    .leave = leave,
 };

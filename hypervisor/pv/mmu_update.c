@@ -145,7 +145,7 @@ static int update_one(struct batch *b, const struct mmu_update *u)
 
 static int run_batch(struct batch *b, guest_ptr_t requests, uint32_t count, uint32_t *done)
 {
-    struct mmu_update u[BATCH];
+    struct mmu_update u[BATCH] __uninitialized;
     while (*done < count) {
         uint32_t n = min(count - *done, (uint32_t)BATCH);
         int rc = copy_from_guest(u, guest_offset(requests, (uint64_t)*done * sizeof(*u)),

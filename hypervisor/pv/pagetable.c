@@ -48,7 +48,7 @@ static int check_device_frame(mfn_t m, struct domain *d, struct domain *pg_owner
     return domain_may_use(who, &who->iomem, m.n, m.n) ? 0 : -XEN_EPERM;
 }
 
-int pt_l1_get(uint64_t e, struct domain *d, struct domain *pg_owner)
+inline int pt_l1_get(uint64_t e, struct domain *d, struct domain *pg_owner)
 {
     if (!(e & PTE_P))
         return 0;
@@ -71,7 +71,7 @@ int pt_l1_get(uint64_t e, struct domain *d, struct domain *pg_owner)
     return 0;
 }
 
-void pt_l1_put(uint64_t e)
+inline void pt_l1_put(uint64_t e)
 {
     if (!(e & PTE_P) || !mfn_is_ram(pte_mfn(e)))
         return;
@@ -81,7 +81,8 @@ void pt_l1_put(uint64_t e)
     page_put(page);
 }
 
-static int entry_get(uint64_t e, enum page_type level, struct domain *d, struct domain *pg_owner)
+static inline int entry_get(uint64_t e, enum page_type level, struct domain *d,
+                            struct domain *pg_owner)
 {
     if (level == PAGE_L1)
         return pt_l1_get(e, d, pg_owner);
@@ -92,7 +93,7 @@ static int entry_get(uint64_t e, enum page_type level, struct domain *d, struct 
     return page_get_and_type(mfn_to_page(pte_mfn(e)), d, level - 1);
 }
 
-static void entry_put(uint64_t e, enum page_type level)
+static inline void entry_put(uint64_t e, enum page_type level)
 {
     if (level == PAGE_L1)
         pt_l1_put(e);
@@ -252,14 +253,15 @@ static bool is_guest_address(uint64_t va)
  * freed meanwhile cannot become somebody else's before this CPU has flushed its TLB, which it does
  * not do here; and whatever we read, the page we end at must be an L1 table of this domain in use.
  */
-static int find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index)
+static inline int find_l1(struct vcpu *v, uint64_t va, struct page **table, unsigned *index)
 {
     mfn_t m = v->pv->guest_l4;
     if (!is_guest_address(va) || mfn_equal(m, MFN_NONE))
         return -XEN_EINVAL;
+#pragma GCC unroll 3
     for (unsigned level = PAGE_L4; level > PAGE_L1; level--) {
         unsigned i = (va >> (PAGE_SHIFT + 9 * (level - 1))) % PT_ENTRIES;
-        uint64_t e = READ_ONCE(*pt_entry(mfn_to_page(m), i));
+        uint64_t e = READ_ONCE(((const uint64_t *)mfn_to_virt(m))[i]);
         m = pte_mfn(e);
         if (!(e & PTE_P) || !mfn_is_ram(m))
             return -XEN_EINVAL;

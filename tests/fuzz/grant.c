@@ -35,7 +35,7 @@ static struct {
     mfn_t frame;
 } entry[ENTRIES + 1];
 
-static int pv_map(uint64_t addr, mfn_t frame, unsigned flags)
+static int pv_map(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags)
 {
     struct page *p = mfn_to_page(frame);
     bool writable = !(flags & GNTMAP_readonly);
@@ -58,7 +58,8 @@ static void drop(uint64_t addr)
     page_put(p);
 }
 
-static int pv_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace)
+static int pv_unmap(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags,
+                    uint64_t replace)
 {
     if (addr < 1 || addr > ENTRIES || !entry[addr].used || !mfn_equal(entry[addr].frame, frame))
         return GNTST_bad_virt_addr;
@@ -66,7 +67,11 @@ static int pv_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace
     return GNTST_okay;
 }
 
-static const struct grant_map_ops pv = {pv_map, pv_unmap};
+static void pv_leave(struct grant_place *at)
+{
+}
+
+static const struct grant_map_ops pv = {pv_map, pv_unmap, pv_leave};
 
 static long op(unsigned d, unsigned cmd, void *arg)
 {

@@ -59,7 +59,7 @@ static struct {
 static int map_refuses; /* GNTST_* that the next map answers */
 static unsigned flushes_at_unmap;
 
-static int pv_map(uint64_t addr, mfn_t frame, unsigned flags)
+static int pv_map(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags)
 {
     int refuse = map_refuses;
     assert_int_equal(this_cpu()->locks_held, 0);
@@ -84,7 +84,8 @@ static void drop_entry(uint64_t addr)
     page_put(p);
 }
 
-static int pv_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace)
+static int pv_unmap(struct grant_place *at, uint64_t addr, mfn_t frame, unsigned flags,
+                    uint64_t replace)
 {
     assert_int_equal(this_cpu()->locks_held, 0);
     if (addr >= ENTRIES || !entry[addr].used || !mfn_equal(entry[addr].frame, frame) ||
@@ -101,7 +102,11 @@ static int pv_unmap(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace
     return GNTST_okay;
 }
 
-static const struct grant_map_ops pv = {pv_map, pv_unmap};
+static void pv_leave(struct grant_place *at)
+{
+}
+
+static const struct grant_map_ops pv = {pv_map, pv_unmap, pv_leave};
 
 /* --- set-up --- */
 

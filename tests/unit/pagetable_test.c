@@ -27,6 +27,22 @@
 /* --- what pv/ needs of other rooms --- */
 
 const struct grant_map_ops *grant_pv_ops;
+
+/* As a batch of one. */
+static int grant_map_alone(uint64_t addr, mfn_t frame, unsigned flags)
+{
+    struct grant_place at = {0};
+    int rc = grant_pv_ops->map(&at, addr, frame, flags);
+    grant_pv_ops->leave(&at);
+    return rc;
+}
+static int grant_unmap_alone(uint64_t addr, mfn_t frame, unsigned flags, uint64_t replace)
+{
+    struct grant_place at = {0};
+    int rc = grant_pv_ops->unmap(&at, addr, frame, flags, replace);
+    grant_pv_ops->leave(&at);
+    return rc;
+}
 static struct domain io = {.id = DOMID_IO}, xen = {.id = DOMID_XEN};
 static unsigned local_flushes, all_flushes, vcpu_flushes, evicted;
 
@@ -521,43 +537,43 @@ static void grants(void **state)
     build(0);
     pvv[0].guest_l4 = page_to_mfn(pool[0][3]);
     assert_int_equal(page_get_and_type(pool[0][3], d0, PAGE_L4), 0);
-    assert_int_equal(grant_pv_ops->map(va, frame, GNTMAP_host_map), GNTST_okay);
+    assert_int_equal(grant_map_alone(va, frame, GNTMAP_host_map), GNTST_okay);
     assert_int_equal(entry(l1, 9) & ~(PTE_A | PTE_D), pte(theirs, RW));
     check_counts();
-    assert_int_equal(grant_pv_ops->map(at(l1, 10), frame,
-                                       GNTMAP_host_map | GNTMAP_contains_pte | GNTMAP_readonly |
-                                           1u << _GNTMAP_guest_avail0),
+    assert_int_equal(grant_map_alone(at(l1, 10), frame,
+                                     GNTMAP_host_map | GNTMAP_contains_pte | GNTMAP_readonly |
+                                         1u << _GNTMAP_guest_avail0),
                      GNTST_okay);
     assert_int_equal(entry(l1, 10) & ~(PTE_A | PTE_D), pte(theirs, RO | 1 << 9));
     check_counts();
-    assert_int_equal(grant_pv_ops->unmap(va, page_to_mfn(pool[1][5]), GNTMAP_host_map, 0),
+    assert_int_equal(grant_unmap_alone(va, page_to_mfn(pool[1][5]), GNTMAP_host_map, 0),
                      GNTST_general_error);
-    assert_int_equal(grant_pv_ops->unmap(va, frame, GNTMAP_host_map, 0), GNTST_okay);
+    assert_int_equal(grant_unmap_alone(va, frame, GNTMAP_host_map, 0), GNTST_okay);
     assert_int_equal(entry(l1, 9), 0);
-    assert_int_equal(grant_pv_ops->unmap(va, frame, GNTMAP_host_map, 0), GNTST_general_error);
+    assert_int_equal(grant_unmap_alone(va, frame, GNTMAP_host_map, 0), GNTST_general_error);
     check_counts();
     /* Replaced by what is mapped elsewhere, which moves. */
     assert_int_equal(
-        grant_pv_ops->unmap(at(l1, 10), frame, GNTMAP_host_map | GNTMAP_contains_pte, at(l1, 0)),
+        grant_unmap_alone(at(l1, 10), frame, GNTMAP_host_map | GNTMAP_contains_pte, at(l1, 0)),
         GNTST_okay);
     assert_int_equal(entry(l1, 10), pte(pool[0][4], RW));
     assert_int_equal(entry(l1, 0), 0);
     check_counts();
     /* Overwritten by the guest: nothing is lost. */
-    assert_int_equal(grant_pv_ops->map(va, frame, GNTMAP_host_map), GNTST_okay);
+    assert_int_equal(grant_map_alone(va, frame, GNTMAP_host_map), GNTST_okay);
     assert_int_equal(update(l1, 9, pte(pool[0][5], RW)), 0);
-    assert_int_equal(grant_pv_ops->unmap(va, frame, GNTMAP_host_map, 0), GNTST_general_error);
+    assert_int_equal(grant_unmap_alone(va, frame, GNTMAP_host_map, 0), GNTST_general_error);
     check_counts();
     /* Nonsense. */
-    assert_int_equal(grant_pv_ops->map(1UL << 40, frame, GNTMAP_host_map), GNTST_bad_virt_addr);
-    assert_int_equal(grant_pv_ops->map(at(l1, 0) + 3, frame, GNTMAP_contains_pte),
+    assert_int_equal(grant_map_alone(1UL << 40, frame, GNTMAP_host_map), GNTST_bad_virt_addr);
+    assert_int_equal(grant_map_alone(at(l1, 0) + 3, frame, GNTMAP_contains_pte),
                      GNTST_general_error);
-    assert_int_equal(grant_pv_ops->map(at(pool[0][8], 0), frame, GNTMAP_contains_pte),
+    assert_int_equal(grant_map_alone(at(pool[0][8], 0), frame, GNTMAP_contains_pte),
                      GNTST_general_error);
-    assert_int_equal(grant_pv_ops->map(at(pool[1][0], 0), frame, GNTMAP_contains_pte),
+    assert_int_equal(grant_map_alone(at(pool[1][0], 0), frame, GNTMAP_contains_pte),
                      GNTST_general_error);
-    assert_int_equal(grant_pv_ops->map(va, mfn(0xfffffff), 0), GNTST_general_error);
-    assert_int_equal(grant_pv_ops->map(va, page_to_mfn(l1), 0), GNTST_general_error);
+    assert_int_equal(grant_map_alone(va, mfn(0xfffffff), 0), GNTST_general_error);
+    assert_int_equal(grant_map_alone(va, page_to_mfn(l1), 0), GNTST_general_error);
     check_counts();
 }
 
@@ -650,13 +666,13 @@ static void random_step(void)
         }
         break;
     case 5:
-        (void)!grant_pv_ops->map(at(p, random_index()), page_to_mfn(any_page(1 - who)),
-                                 GNTMAP_contains_pte | (rand() % 2 ? GNTMAP_readonly : 0));
+        (void)!grant_map_alone(at(p, random_index()), page_to_mfn(any_page(1 - who)),
+                               GNTMAP_contains_pte | (rand() % 2 ? GNTMAP_readonly : 0));
         break;
     case 6:
-        (void)!grant_pv_ops->unmap(at(p, random_index()), page_to_mfn(any_page(1 - who)),
-                                   GNTMAP_contains_pte,
-                                   rand() % 2 ? 0 : at(any_page(who), random_index()));
+        (void)!grant_unmap_alone(at(p, random_index()), page_to_mfn(any_page(1 - who)),
+                                 GNTMAP_contains_pte,
+                                 rand() % 2 ? 0 : at(any_page(who), random_index()));
         break;
     default:
         update(p, random_index(), random_entry(i, who));
