@@ -9,18 +9,20 @@
  */
 #include "hvm/hvm.h"
 
-#define G_P        (1UL << 0)
-#define G_RW       (1UL << 1)
-#define G_U        (1UL << 2)
-#define G_A        (1UL << 5)
-#define G_D        (1UL << 6)
-#define G_PS       (1UL << 7)
-#define G_NX       (1UL << 63)
-#define G_ADDR     0x000ffffffffff000UL
-#define G_PAE_CR3  0xffffffe0UL
-#define CR4_LA57   (1UL << 12)
+#define G_P            (1UL << 0)
+#define G_RW           (1UL << 1)
+#define G_U            (1UL << 2)
+#define G_A            (1UL << 5)
+#define G_D            (1UL << 6)
+#define G_PS           (1UL << 7)
+#define G_NX           (1UL << 63)
+#define G_ADDR         0x000ffffffffff000UL
+#define G_PAE_CR3      0xffffffe0UL
+#define G_PAE_RESERVED (0x7ffUL << 52)
+#define G_PSE_RESERVED (1UL << 21)
+#define CR4_LA57       (1UL << 12)
 
-#define PHYS_LIMIT (1UL << cpu_features.phys_bits)
+#define PHYS_LIMIT     (1UL << cpu_features.phys_bits)
 
 struct mode {
     unsigned levels; /* 0 = no paging */
@@ -81,14 +83,18 @@ static bool entry_mark(const struct mode *m, void *p, uint64_t old, uint64_t bit
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
-static bool reserved_bits(const struct mode *m, uint64_t e, bool leaf, unsigned level)
+static uint64_t reserved_bits(const struct mode *m, uint64_t e, bool leaf, unsigned level)
 {
-    uint64_t bad = m->wide ? G_ADDR & ~(PHYS_LIMIT - 1) : 0;
-    if (m->wide && !m->nx)
+    if (!m->wide)
+        return leaf && level == 2 ? e & G_PSE_RESERVED : 0;
+    uint64_t bad = G_ADDR & ~(PHYS_LIMIT - 1);
+    if (!m->nx || (m->levels == 3 && level == 3))
         bad |= G_NX;
+    if (m->levels == 3)
+        bad |= G_PAE_RESERVED;
     if (level == 4)
         bad |= G_PS;
-    if (leaf && level == 2 && m->wide)
+    if (leaf && level == 2)
         bad |= 0x1fe000;
     if (leaf && level == 3)
         bad |= 0x3fffe000;
