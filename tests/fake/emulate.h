@@ -129,7 +129,7 @@ static struct emulate_ops ops = {.fetch = t_fetch,
 static struct cpu_user_regs regs;
 static struct emulate_ctx ctx;
 
-static uint64_t *slot(struct cpu_user_regs *r, unsigned n)
+static __unused uint64_t *slot(struct cpu_user_regs *r, unsigned n)
 {
     uint64_t *const s[16] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, &r->rsp, &r->rbp,
                              &r->rsi, &r->rdi, &r->r8,  &r->r9,  &r->r10, &r->r11,
@@ -137,7 +137,7 @@ static uint64_t *slot(struct cpu_user_regs *r, unsigned n)
     return s[n];
 }
 
-static void ready(void)
+static __unused void ready(void)
 {
     ops.cmpxchg = with_cmpxchg ? t_cmpxchg : NULL;
     ctx = (struct emulate_ctx){
