@@ -193,6 +193,8 @@ void hvm_signal(struct vcpu *v, uint32_t signal)
 /* With interrupts off nothing but an NMI, an INIT or its own kernel's other vCPUs end it. */
 void hvm_halt(struct vcpu *v)
 {
+    if (v->hvm->event.valid) /* single-stepped */
+        return;
     if (!(v->stack->regs.rflags & RFLAGS_IF) && !(READ_ONCE(v->hvm->signals) & HVM_SIGNAL_NMI)) {
         vcpu_down(v);
         return;

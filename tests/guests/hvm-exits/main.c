@@ -35,6 +35,32 @@ static bool wait_hits(unsigned vector, unsigned n)
     return hits[vector] >= n;
 }
 
+/* TF counts for instructions that stop the guest, too; a HLT with interrupts off comes back. */
+static uint64_t step_end;
+
+static bool step(struct regs *r)
+{
+    uint64_t dr6;
+
+    asm volatile("mov %%db6, %0" : "=r"(dr6));
+    hits[r->vector] += dr6 >> 14 & 1;
+    if (r->rip == step_end)
+        r->rflags &= ~0x100UL;
+    return true;
+}
+
+static void single_step(void)
+{
+    trap_set_hook(T_DB, step);
+    asm volatile("lea 1f(%%rip), %%rax; mov %%rax, %0\n"
+                 "pushfq; orl $0x100, (%%rsp); popfq\n"
+                 "xor %%eax, %%eax; cpuid; inb $0x80, %%al; hlt\n"
+                 "movl 0xfee00020, %%eax\n"
+                 "1: nop"
+                 : "=m"(step_end)::"rax", "rbx", "rcx", "rdx", "memory");
+    CHECK_EQ(hits[T_DB], 5);
+}
+
 static void instructions(void)
 {
     uint32_t a = 0x40000000, b, c = 0, d;
@@ -58,6 +84,7 @@ static void instructions(void)
     CHECK_TRAP(T_GP, 0);
     TRY("wbinvd", ::: "memory");
     CHECK_EQ(trapped(), 0);
+    single_step();
     TRY("int3", ::: "memory");
     CHECK_EQ(trapped(), 0); /* its rip is behind it: the hook below */
 }
