@@ -1,5 +1,6 @@
 /* domctls on vCPUs: their creation, registers, where they may run and how much. */
 #include "control/internal.h"
+#include "hvm/platform.h"
 #include "lib/string.h"
 #include "pv/pv.h"
 
@@ -184,8 +185,9 @@ int domctl_sendtrigger(struct domain *d, struct xen_domctl *op)
         return 0;
     }
     case XEN_DOMCTL_SENDTRIGGER_POWER:
-    case XEN_DOMCTL_SENDTRIGGER_SLEEP:
-        return -XEN_EINVAL;
+    case XEN_DOMCTL_SENDTRIGGER_SLEEP: /* buttons that no PV guest has */
+        return d->is_hvm ? platform_button(d, t->trigger == XEN_DOMCTL_SENDTRIGGER_SLEEP)
+                         : -XEN_EINVAL;
     default:
         return -XEN_ENOSYS;
     }

@@ -43,6 +43,7 @@ static void fini(struct domain *d)
 
 static int relinquish(struct domain *d)
 {
+    platform_stop(d);
     int rc = p2m_relinquish(d);
     return rc ? rc : domain_relinquish_pages(d);
 }

@@ -7,6 +7,7 @@
 #include "console/console.h"
 #include "event/event.h"
 #include "hvm/hvm.h"
+#include "lib/string.h"
 
 #define DR6_BS (1UL << 14)
 

@@ -33,6 +33,7 @@ struct hvm_domain {
     void *backend;
     uint64_t params[HVM_NR_PARAMS]; /* [d] */
     uint8_t callback_vector;        /* [a] of HVM_PARAM_CALLBACK_IRQ; 0 = none */
+    unsigned lowest_last;           /* [a] vCPU that the last lowest-priority interrupt went to */
     uint64_t pool;                  /* [a] bytes for page tables, as the tools set it */
 };
 
@@ -165,6 +166,9 @@ void hvm_write_tpr(struct vcpu *v); /* MOV to CR8 */
 
 /* --- apic.c --- */
 void hvm_apic_init(struct vcpu *v);
+/* An interrupt message to those it names (no shorthand); takes no lock. */
+enum line_result hvm_apic_send(struct domain *d, const struct lapic_ipi *ipi);
+uint32_t hvm_ticks_owed_most(const struct domain *d); /* HVM_PARAM_TIMER_MODE */
 static inline bool hvm_apic_page(const struct vcpu *v, uint64_t gpa)
 {
     const uint64_t mode = LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC;

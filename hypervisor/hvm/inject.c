@@ -3,13 +3,15 @@
  *
  * Events (xen/event_channel.h) arrive as the callback vector (HVM_PARAM_CALLBACK_IRQ) for as long
  * as evtchn_upcall_pending is set, ahead of the local APIC and without its knowledge; or, for a
- * vCPU that asked by HVMOP_set_evtchn_upcall_vector, as an interrupt of its APIC.
+ * vCPU that asked by HVMOP_set_evtchn_upcall_vector, as an interrupt of its APIC; or, of vCPU 0,
+ * by an interrupt line of the platform (hvm/platform.c).
  *
  * One event can go in at an entry: an exception of ours, or one whose delivery an exit interrupted,
  * then an NMI. An interrupt is left to the CPU to deliver when the guest can take it.
  */
 #include "event/event.h"
 #include "hvm/hvm.h"
+#include "hvm/platform.h"
 
 /* Contributory exceptions (APM vol. 2 section 8.2.9). */
 static bool contributory(unsigned vector)
@@ -69,7 +71,9 @@ void hvm_deliver(struct vcpu *v)
 
 bool hvm_wakes(const struct vcpu *v)
 {
-    return event_pending(v) || lapic_pending(&v->hvm->lapic) >= 0 || READ_ONCE(v->hvm->signals);
+    bool by_line = platform_has_callback(v->domain);
+    return (event_pending(v) && !by_line) || platform_extint(v) ||
+           lapic_pending(&v->hvm->lapic) >= 0 || READ_ONCE(v->hvm->signals);
 }
 
 static void take_nmi(struct vcpu *v)
@@ -84,21 +88,43 @@ static void take_nmi(struct vcpu *v)
     hvm_ops->watch_iret(v);
 }
 
+/* Who the interrupt is from that goes in. */
+enum from { NOBODY, EVENTS, PIC, LAPIC };
+
+static enum from choose(struct vcpu *v, int *vector, unsigned *pic_irq)
+{
+    uint8_t callback = event_pending(v) ? callback_vector(v) : 0;
+    *vector = callback;
+    if (callback)
+        return EVENTS;
+    if (platform_extint(v) && (*vector = platform_peek_extint(v, pic_irq)) >= 0)
+        return PIC;
+    *vector = lapic_pending(&v->hvm->lapic);
+    return *vector < 0 ? NOBODY : LAPIC;
+}
+
 void hvm_enter(struct vcpu *v)
 {
     struct hvm_vcpu *h = v->hvm;
-    uint8_t callback = event_pending(v) ? callback_vector(v) : 0;
-    int irq = callback ? callback : lapic_pending(&h->lapic);
+    unsigned pic_irq;
+    int irq;
     bool taken;
+    if (v->domain->hvm->platform)
+        platform_sync(v);
+    enum from from = choose(v, &irq, &pic_irq);
     /* One that the task priority holds back: the guest stops when it changes that. */
-    hvm_ops->watch_tpr(v, irq < 0 && lapic_next(&h->lapic) >= 0);
+    hvm_ops->watch_tpr(v, from == NOBODY && lapic_next(&h->lapic) >= 0);
     take_nmi(v);
     struct hvm_event event = h->event;
     hvm_ops->set_tpr(v, h->lapic.tpr >> 4);
-    hvm_ops->enter(v, &event, irq, callback != 0, &taken);
+    hvm_ops->enter(v, &event, irq, from != LAPIC, &taken);
     uint8_t cr8 = hvm_ops->get_tpr(v);
     if (cr8 != h->lapic.tpr >> 4)
         h->lapic.tpr = cr8 << 4;
-    if (taken && !callback)
+    if (taken && from == LAPIC)
         lapic_accept(&h->lapic, irq);
+    else if (taken && from == PIC)
+        platform_accept(v, pic_irq);
+    if (v->domain->hvm->platform)
+        platform_sync(v); /* events that the guest took end the line before it says so */
 }

@@ -3,6 +3,7 @@
  * guest leave for each other and a few of which mean something to us.
  */
 #include "hvm/hvm.h"
+#include "hvm/platform.h"
 #include "hypercall/permission.h"
 #include "hypercall/table.h"
 
@@ -44,16 +45,17 @@ int hvm_param_get(struct domain *d, uint32_t index, uint64_t *value)
     return 0;
 }
 
-/* By a vector is the one way in which we tell a guest: it has no interrupt lines. */
+/* By a vector, or by an interrupt line where there are some. */
 static int set_callback(struct domain *d, uint64_t value)
 {
     uint8_t vector = value;
-    if (value >> 56 != HVM_PARAM_CALLBACK_TYPE_VECTOR)
-        return value ? -XEN_EOPNOTSUPP : 0;
-    if (vector < 16)
+    bool by_vector = value >> 56 == HVM_PARAM_CALLBACK_TYPE_VECTOR;
+    if (by_vector && vector < 16)
         return -XEN_EINVAL;
-    WRITE_ONCE(d->hvm->callback_vector, vector);
-    return 0;
+    int rc = platform_set_callback(d, by_vector ? 0 : value);
+    if (!rc)
+        WRITE_ONCE(d->hvm->callback_vector, by_vector ? vector : 0);
+    return rc;
 }
 
 static int check(const struct domain *d, uint32_t index, uint64_t value)
@@ -63,6 +65,8 @@ static int check(const struct domain *d, uint32_t index, uint64_t value)
     case HVM_PARAM_ALTP2M:
     case HVM_PARAM_VIRIDIAN:
         return value ? -XEN_EOPNOTSUPP : 0;
+    case HVM_PARAM_TIMER_MODE:
+        return value > HVMPTM_one_missed_tick_pending ? -XEN_EINVAL : 0;
     case HVM_PARAM_TRIPLE_FAULT_REASON:
         return value > SHUTDOWN_MAX ? -XEN_EINVAL : 0;
     case HVM_PARAM_MCA_CAP:

@@ -29,10 +29,25 @@ int __must_check platform_pci_link(struct domain *d, unsigned link, uint8_t isa_
 /* A message as a device would write it; needs a local APIC only. -XEN_EINVAL: it is none. */
 int __must_check platform_msi(struct domain *d, uint64_t addr, uint32_t data);
 
-/* --- the 8259s' interrupt --- */
-/* Would v's CPU be given one if it asked? */
+/* --- interrupts into v (hvm/inject.c) --- */
+/* Would the 8259s give v's CPU an interrupt if it asked? */
 bool platform_extint(const struct vcpu *v);
-/* The vector, which is in service from now on; -1: none any more. */
-int platform_take_extint(struct vcpu *v);
+/* That interrupt's vector, and its number for platform_accept(); -1: none any more. */
+int platform_peek_extint(struct vcpu *v, unsigned *irq);
+void platform_accept(struct vcpu *v, unsigned irq); /* the CPU took it: it is in service */
+/* v is about to enter its guest, or came out: ticks that are owed, the line of its events. */
+void platform_sync(struct vcpu *v);
+void platform_eoi(struct domain *d, uint8_t vector); /* of a level-triggered interrupt */
+
+/* --- parameters and buttons --- */
+/*
+ * Events of vCPU 0 by a line (HVM_PARAM_CALLBACK_IRQ of type GSI or INTx) for as long as they are
+ * pending; 0: by none. -XEN_EINVAL: no such line, -XEN_EOPNOTSUPP: no lines.
+ */
+int __must_check platform_set_callback(struct domain *d, uint64_t value);
+bool platform_has_callback(const struct domain *d);
+/* ACPI's power or sleep button; -XEN_EINVAL: it has none. */
+int __must_check platform_button(struct domain *d, bool sleep);
+void platform_stop(struct domain *d); /* @d is dying: no more timers; idempotent */
 
 #endif

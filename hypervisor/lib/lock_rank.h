@@ -20,6 +20,7 @@ enum lock_rank {
     RANK_IRQ,         /* irq: one interrupt line */
     RANK_IOAPIC,      /* irq: IO-APIC registers */
     RANK_PCI,         /* irq: PCI configuration address port */
+    RANK_PLATFORM,    /* hvm: one domain's interrupt controllers and timers */
     RANK_SCHED,       /* sched: one CPU's run queue */
     RANK_TIMER,       /* time: one CPU's timer tree */
     RANK_SLAB,        /* mm: one slab cache */

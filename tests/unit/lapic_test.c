@@ -32,7 +32,13 @@ static uint64_t deadline(uint64_t tsc)
 {
     return tsc / 3;
 }
-static const struct lapic_ops ops = {get_now, set_timer, send, deadline};
+static unsigned ended, ends;
+static void eoi(struct lapic *which, uint8_t vector)
+{
+    ended = vector;
+    ends++;
+}
+static const struct lapic_ops ops = {get_now, set_timer, send, deadline, eoi};
 
 static int setup(void **state)
 {
@@ -40,7 +46,7 @@ static int setup(void **state)
     now = 1000000;
     timer = ~0UL;
     sends = 0;
-    lapic_reset(&l, &ops, 6, false);
+    lapic_reset(&l, &ops, 6, false, false);
     lapic_write(&l, LAPIC_SVR, 0x1ff);
     return 0;
 }

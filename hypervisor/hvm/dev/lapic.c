@@ -2,10 +2,11 @@
  * The local APIC: registers, priorities, timer (dev/lapic.h).
  *
  * An interrupt waits in the IRR, is in service in the ISR from lapic_accept() to the EOI, and holds
- * back those of its own and lower priority classes (the vector's upper four bits) meanwhile. All
- * are edge-triggered: nothing outside asks for a level's EOI until there is an IO-APIC.
+ * back those of its own and lower priority classes (the vector's upper four bits) meanwhile. The
+ * end of a level-triggered one (TMR) is told to the IO-APIC.
  *
  * The timer counts by computing: started, period and the time now say what the counter would show.
+ * Interrupts of a periodic timer that came while one waited are owed, and follow the EOI.
  */
 #include "hvm/dev/lapic.h"
 
@@ -70,16 +71,53 @@ static void error(struct lapic *l, uint32_t bit)
         lapic_raise(l, lvt & 0xff);
 }
 
-bool lapic_raise(struct lapic *l, uint8_t vector)
+enum line_result lapic_trigger(struct lapic *l, uint8_t vector, bool level)
 {
+    uint32_t bit = 1u << vector % 32;
     if (!lapic_on(l))
-        return false;
+        return LINE_LOST;
     if (vector < 16) {
         __atomic_fetch_or(&l->esr_found, ESR_RECEIVE_ILLEGAL, __ATOMIC_SEQ_CST);
-        return false;
+        return LINE_LOST;
     }
-    __atomic_fetch_or(&l->irr[vector / 32], 1u << vector % 32, __ATOMIC_SEQ_CST);
-    return true;
+    if (level)
+        __atomic_fetch_or(&l->tmr[vector / 32], bit, __ATOMIC_SEQ_CST);
+    else if (READ_ONCE(l->tmr[vector / 32]) & bit)
+        __atomic_fetch_and(&l->tmr[vector / 32], ~bit, __ATOMIC_SEQ_CST);
+    uint32_t before = __atomic_fetch_or(&l->irr[vector / 32], bit, __ATOMIC_SEQ_CST);
+    return before & bit ? LINE_MERGED : LINE_TAKEN;
+}
+
+bool lapic_raise(struct lapic *l, uint8_t vector)
+{
+    return lapic_trigger(l, vector, false) != LINE_LOST;
+}
+
+uint32_t lapic_priority(const struct lapic *l)
+{
+    return ppr(l);
+}
+
+static uint32_t lint0(const struct lapic *l)
+{
+    return READ_ONCE(l->lvt[LAPIC_LVT_LINT0 - LAPIC_LVT_TIMER]);
+}
+
+/* Without a local APIC the line is the CPU's own INTR. */
+bool lapic_extint(const struct lapic *l)
+{
+    return !(l->base & LAPIC_BASE_ENABLE) ||
+           (!(lint0(l) & LVT_MASKED) && (lint0(l) >> 8 & 7) == LAPIC_EXTINT);
+}
+
+bool lapic_lint0(struct lapic *l)
+{
+    uint32_t lvt = lint0(l), mode = lvt >> 8 & 7;
+    if (!(l->base & LAPIC_BASE_ENABLE) || lvt & LVT_MASKED)
+        return false;
+    if (mode == LAPIC_FIXED)
+        (void)lapic_trigger(l, lvt, false);
+    return mode == LAPIC_NMI;
 }
 
 /* --- timer --- */
@@ -115,15 +153,17 @@ static void timer_start(struct lapic *l)
 void lapic_timer_fired(struct lapic *l)
 {
     uint32_t lvt = READ_ONCE(l->lvt[0]);
-    if (!(lvt & LVT_MASKED))
-        lapic_raise(l, lvt & 0xff);
+    bool merged = !(lvt & LVT_MASKED) && lapic_trigger(l, lvt, false) == LINE_MERGED;
     switch (TIMER_MODE(lvt)) {
     case TIMER_PERIODIC: {
         uint64_t p = period(l), now = l->ops->now();
         if (!p)
             break;
         p = p < PERIOD_LEAST ? PERIOD_LEAST : p;
-        WRITE_ONCE(l->started, l->started + (now - l->started) / p * p);
+        uint64_t n = now > l->started ? (now - l->started) / p : 0, owed = READ_ONCE(l->owed);
+        owed += (n ? n - 1 : 0) + merged;
+        WRITE_ONCE(l->owed, lvt & LVT_MASKED ? 0 : min(owed, (uint64_t)l->owed_most));
+        WRITE_ONCE(l->started, l->started + n * p);
         l->ops->set_timer(l, l->started + p);
         break;
     }
@@ -194,14 +234,18 @@ static void reset_registers(struct lapic *l)
     for (unsigned i = 0; i < LAPIC_LVTS; i++)
         l->lvt[i] = LVT_MASKED;
     for (unsigned i = 0; i < 8; i++)
-        l->isr[i] = l->irr[i] = 0;
-    l->divide = l->initial = 0;
+        l->isr[i] = l->irr[i] = l->tmr[i] = 0;
+    if (l->wired)
+        l->lvt[LAPIC_LVT_LINT0 - LAPIC_LVT_TIMER] = LAPIC_EXTINT << 8;
+    l->divide = l->initial = l->owed = 0;
     l->deadline = 0;
 }
 
-void lapic_reset(struct lapic *l, const struct lapic_ops *ops, uint32_t id, bool boot_cpu)
+void lapic_reset(struct lapic *l, const struct lapic_ops *ops, uint32_t id, bool boot_cpu,
+                 bool wired)
 {
     l->ops = ops;
+    l->wired = wired;
     l->id = id;
     l->base = LAPIC_PAGE | LAPIC_BASE_ENABLE | (boot_cpu ? LAPIC_BASE_BSP : 0);
     reset_registers(l);
@@ -232,6 +276,8 @@ uint32_t lapic_read(struct lapic *l, unsigned reg)
         return l->svr;
     case LAPIC_ISR ... LAPIC_ISR + 7:
         return l->isr[reg - LAPIC_ISR];
+    case LAPIC_TMR ... LAPIC_TMR + 7:
+        return READ_ONCE(l->tmr[reg - LAPIC_TMR]);
     case LAPIC_IRR ... LAPIC_IRR + 7:
         return READ_ONCE(l->irr[reg - LAPIC_IRR]);
     case LAPIC_ESR:
@@ -253,18 +299,21 @@ uint32_t lapic_read(struct lapic *l, unsigned reg)
     }
 }
 
+/* Writable bits of the local vector table, in its order. */
+static const uint32_t lvt_masks[LAPIC_LVTS] = {0x700ff, 0x107ff, 0x107ff,
+                                               0x1a7ff, 0x1a7ff, 0x100ff};
+
 static void write_lvt(struct lapic *l, unsigned i, uint32_t value)
 {
-    static const uint32_t masks[LAPIC_LVTS] = {0x700ff, 0x107ff, 0x107ff,
-                                               0x1a7ff, 0x1a7ff, 0x100ff};
     uint32_t before = l->lvt[i];
-    value &= masks[i] | LVT_MASKED;
+    value &= lvt_masks[i] | LVT_MASKED;
     if (!(l->svr & SVR_ENABLED))
         value |= LVT_MASKED;
     WRITE_ONCE(l->lvt[i], value);
     if (i == 0 && TIMER_MODE(before) != TIMER_MODE(value)) {
         l->initial = 0;
         l->deadline = 0;
+        WRITE_ONCE(l->owed, 0);
         l->ops->set_timer(l, NEVER);
     }
 }
@@ -276,11 +325,23 @@ static void write_svr(struct lapic *l, uint32_t value)
         l->lvt[i] |= LVT_MASKED;
 }
 
+/* One that was missed follows. The count may change under us: then by one more or less. */
+static void pay(struct lapic *l)
+{
+    if (lapic_trigger(l, timer_lvt(l), false) == LINE_TAKEN)
+        WRITE_ONCE(l->owed, READ_ONCE(l->owed) - 1);
+}
+
 static void eoi(struct lapic *l)
 {
     int v = highest(l->isr);
-    if (v >= 0)
-        l->isr[v / 32] &= ~(1u << v % 32);
+    if (v < 0)
+        return;
+    l->isr[v / 32] &= ~(1u << v % 32);
+    if (READ_ONCE(l->tmr[v / 32]) >> v % 32 & 1)
+        l->ops->eoi(l, v);
+    else if (READ_ONCE(l->owed) && (uint8_t)timer_lvt(l) == v)
+        pay(l);
 }
 
 void lapic_write(struct lapic *l, unsigned reg, uint32_t value)
@@ -318,6 +379,7 @@ void lapic_write(struct lapic *l, unsigned reg, uint32_t value)
         if (TIMER_MODE(timer_lvt(l)) == TIMER_DEADLINE)
             break;
         WRITE_ONCE(l->initial, value);
+        WRITE_ONCE(l->owed, 0);
         WRITE_ONCE(l->started, l->ops->now());
         timer_start(l);
         break;
@@ -445,4 +507,90 @@ int lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value)
     if (!lapic_x2apic(l) || msr < MSR_X2APIC_FIRST || msr > MSR_X2APIC_LAST)
         return -XEN_EPERM;
     return write_x2apic(l, msr - MSR_X2APIC_FIRST, value);
+}
+
+/* --- records --- */
+
+#define DISABLED_BITS                                                                              \
+    3u /* of hvm_hw_lapic.disabled: by the MSR, by SVR; both are read from there */
+
+static void put(struct hvm_hw_lapic_regs *r, unsigned reg, uint32_t value)
+{
+    __builtin_memcpy(r->data + reg * 16, &value, sizeof(value));
+}
+
+static uint32_t get(const struct hvm_hw_lapic_regs *r, unsigned reg)
+{
+    uint32_t value;
+    __builtin_memcpy(&value, r->data + reg * 16, sizeof(value));
+    return value;
+}
+
+void lapic_save(struct lapic *l, struct hvm_hw_lapic *base, struct hvm_hw_lapic_regs *regs)
+{
+    *base = (struct hvm_hw_lapic){
+        .apic_base_msr = l->base,
+        .disabled = (l->base & LAPIC_BASE_ENABLE ? 0 : 1) | (l->svr & SVR_ENABLED ? 0 : 2),
+        .timer_divisor = divisor(l),
+        .tdt_msr = l->deadline,
+    };
+    __builtin_memset(regs, 0, sizeof(*regs));
+    for (unsigned reg = LAPIC_ID; reg <= LAPIC_TIMER_DIVIDE; reg++)
+        put(regs, reg, lapic_read(l, reg));
+    put(regs, LAPIC_ICR_HIGH, l->icr_high);
+}
+
+int lapic_check(const struct lapic *l, const struct hvm_hw_lapic *b)
+{
+    const uint64_t mode = LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC;
+    if ((b->apic_base_msr ^ l->base) & ~mode || (b->apic_base_msr & mode) == LAPIC_BASE_X2APIC)
+        return -XEN_EINVAL; /* another page, another boot CPU, or no such mode */
+    return b->disabled & ~DISABLED_BITS ? -XEN_EINVAL : 0;
+}
+
+int lapic_check_regs(const struct hvm_hw_lapic_regs *r)
+{
+    if (get(r, LAPIC_TPR) >> 8 || get(r, LAPIC_SVR) & ~0x3ffu || get(r, LAPIC_TIMER_DIVIDE) & ~0xbu)
+        return -XEN_EINVAL;
+    for (unsigned i = 0; i < LAPIC_LVTS; i++)
+        if (get(r, LAPIC_LVT_TIMER + i) & ~(lvt_masks[i] | LVT_MASKED))
+            return -XEN_EINVAL;
+    /* There are no vectors below 16. */
+    return (get(r, LAPIC_ISR) | get(r, LAPIC_IRR) | get(r, LAPIC_TMR)) & 0xffff ? -XEN_EINVAL : 0;
+}
+
+void lapic_load(struct lapic *l, const struct hvm_hw_lapic *b)
+{
+    WRITE_ONCE(l->base, b->apic_base_msr);
+    l->deadline = b->tdt_msr;
+}
+
+void lapic_load_regs(struct lapic *l, const struct hvm_hw_lapic_regs *r)
+{
+    l->tpr = get(r, LAPIC_TPR);
+    l->ldr = get(r, LAPIC_LDR) & 0xff000000;
+    l->dfr = get(r, LAPIC_DFR) | 0x0fffffff;
+    WRITE_ONCE(l->svr, get(r, LAPIC_SVR));
+    l->esr = get(r, LAPIC_ESR);
+    l->icr_low = get(r, LAPIC_ICR) & 0xccfff;
+    l->icr_high = get(r, LAPIC_ICR_HIGH);
+    for (unsigned i = 0; i < LAPIC_LVTS; i++)
+        WRITE_ONCE(l->lvt[i], get(r, LAPIC_LVT_TIMER + i));
+    for (unsigned i = 0; i < 8; i++) {
+        l->isr[i] = get(r, LAPIC_ISR + i);
+        WRITE_ONCE(l->irr[i], get(r, LAPIC_IRR + i));
+        WRITE_ONCE(l->tmr[i], get(r, LAPIC_TMR + i));
+    }
+    l->divide = get(r, LAPIC_TIMER_DIVIDE);
+    l->initial = get(r, LAPIC_TIMER_INITIAL);
+    uint32_t left = min(get(r, LAPIC_TIMER_CURRENT), l->initial);
+    uint64_t now = l->ops->now();
+    uint64_t gone = (uint64_t)(l->initial - left) * divisor(l) * LAPIC_TICK_NS;
+    WRITE_ONCE(l->started, now - min(gone, now));
+    WRITE_ONCE(l->owed, 0);
+    bool over = TIMER_MODE(timer_lvt(l)) == TIMER_ONESHOT && !left;
+    if (over)
+        l->ops->set_timer(l, NEVER);
+    else
+        timer_start(l);
 }

@@ -9,8 +9,9 @@
 #ifndef HVM_DEV_LAPIC_H
 #define HVM_DEV_LAPIC_H
 
-#include "lib/compiler.h"
-#include "lib/types.h"
+#include "hvm/dev/device.h"
+
+#include <xen/hvm/save.h>
 
 #define LAPIC_PAGE        0xfee00000UL
 #define LAPIC_BASE_BSP    (1UL << 8)
@@ -48,10 +49,18 @@ enum {
 #define LAPIC_TICK_NS 10 /* one count at divisor 1: a bus of 100 MHz */
 
 /* Delivery modes of the ICR. */
-enum { LAPIC_FIXED = 0, LAPIC_LOWEST = 1, LAPIC_NMI = 4, LAPIC_INIT = 5, LAPIC_STARTUP = 6 };
+enum {
+    LAPIC_FIXED = 0,
+    LAPIC_LOWEST = 1,
+    LAPIC_NMI = 4,
+    LAPIC_INIT = 5,
+    LAPIC_STARTUP = 6,
+    LAPIC_EXTINT = 7
+};
 
 struct lapic_ipi {
     uint8_t vector, mode;
+    bool level; /* its end is to be told: lapic_ops.eoi */
     bool level_deassert;
     bool logical, x2apic; /* how @dest is meant */
     uint32_t dest;
@@ -64,6 +73,7 @@ struct lapic_ops {
     void (*set_timer)(struct lapic *l, uint64_t when); /* ~0: none */
     void (*send)(struct lapic *l, const struct lapic_ipi *ipi);
     uint64_t (*deadline_to_ns)(uint64_t tsc);
+    void (*eoi)(struct lapic *l, uint8_t vector); /* of a level-triggered interrupt */
 };
 
 struct lapic {
@@ -77,9 +87,14 @@ struct lapic {
     uint64_t deadline; /* the MSR; 0 = off */
     uint32_t irr[8];   /* [a] */
     uint32_t isr[8];
+    uint32_t tmr[8];    /* [a] level-triggered */
+    bool wired;         /* [I] its LINT0 is the 8259s' output, let through after a reset */
+    uint32_t owed_most; /* of the periodic timer's missed interrupts so many are made up for */
+    uint32_t owed;
 };
 
-void lapic_reset(struct lapic *l, const struct lapic_ops *ops, uint32_t id, bool boot_cpu);
+void lapic_reset(struct lapic *l, const struct lapic_ops *ops, uint32_t id, bool boot_cpu,
+                 bool wired);
 void lapic_init_signal(struct lapic *l); /* INIT: as reset, but id and base stay */
 static inline bool lapic_x2apic(const struct lapic *l)
 {
@@ -98,11 +113,23 @@ int __must_check lapic_msr_read(struct lapic *l, uint32_t msr, uint64_t *value);
 int __must_check lapic_msr_write(struct lapic *l, uint32_t msr, uint64_t value);
 
 bool lapic_raise(struct lapic *l, uint8_t vector); /* false: it is off or no such vector */
+enum line_result lapic_trigger(struct lapic *l, uint8_t vector, bool level);
+bool lapic_extint(const struct lapic *l);       /* LINT0 passes the 8259s' interrupt on */
+uint32_t lapic_priority(const struct lapic *l); /* of what it does: the lowest gets the next */
+/* LINT0 rises: as its entry says. An NMI is the caller's: true. */
+bool lapic_lint0(struct lapic *l);
 bool lapic_targets(const struct lapic *l, const struct lapic_ipi *ipi);
 void lapic_timer_fired(struct lapic *l);
 /* The vector to be taken next: in IRR, above what is in service; -1. */
 int lapic_next(const struct lapic *l);
 int lapic_pending(const struct lapic *l); /* above the task priority, too: can be taken now */
 void lapic_accept(struct lapic *l, uint8_t vector); /* the CPU takes it */
+
+/* --- records: the two of the ABI --- */
+void lapic_save(struct lapic *l, struct hvm_hw_lapic *base, struct hvm_hw_lapic_regs *regs);
+int __must_check lapic_check(const struct lapic *l, const struct hvm_hw_lapic *base);
+int __must_check lapic_check_regs(const struct hvm_hw_lapic_regs *regs);
+void lapic_load(struct lapic *l, const struct hvm_hw_lapic *base);
+void lapic_load_regs(struct lapic *l, const struct hvm_hw_lapic_regs *regs); /* starts its timer */
 
 #endif
