@@ -112,7 +112,7 @@ void domain_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info)
         if (blockers & SCHED_DOWN)
             continue;
         info->nr_online_vcpus++;
-        if (!(blockers & (SCHED_BLOCKED | SCHED_POLLING)))
+        if (!(blockers & SCHED_ASLEEP))
             state &= ~XEN_DOMINF_blocked;
         if (v->runstate.state == RUNSTATE_running)
             state |= XEN_DOMINF_running;

@@ -94,7 +94,7 @@ int domctl_getvcpuinfo(struct domain *d, struct xen_domctl *op)
         return -XEN_ESRCH;
     uint32_t blockers = READ_ONCE(v->sched.blockers);
     info->online = !(blockers & SCHED_DOWN);
-    info->blocked = !!(blockers & (SCHED_BLOCKED | SCHED_POLLING));
+    info->blocked = !!(blockers & SCHED_ASLEEP);
     info->running = v->runstate.state == RUNSTATE_running;
     info->cpu_time = vcpu_run_time(v);
     info->cpu = v->sched.cpu;

@@ -116,7 +116,7 @@ static bool still_shown(struct domain *d)
     for (unsigned i = 0; i < grant_table_frames(d); i++)
         if (!grant_table_frame(d, i, &frame) && !only_ours(mfn_to_page(frame)))
             return true;
-    return false;
+    return ops_of(d)->shown && ops_of(d)->shown(d);
 }
 
 static void try_free(void *data)

@@ -315,6 +315,9 @@ struct guest_ops {
     int (*map)(struct domain *d, gfn_t g, struct page *page, unsigned order);
     bool (*unmap)(struct domain *d, gfn_t g, const struct page *page); /* false: not there */
     uint64_t (*max_gfn)(const struct domain *d);
+    /* Frame @n of XENMEM_resource_ioreq_server @id. */
+    int (*resource)(struct domain *d, uint16_t id, unsigned n, mfn_t *frame);
+    bool (*shown)(const struct domain *d); /* are pages of ours shown to it still mapped? */
     long (*memory_op)(uint64_t cmd, guest_ptr_t arg); /* add to and remove from the physmap */
 };
 extern const struct guest_ops *pv_ops_table;  /* set by pv_init(); used when !is_hvm */

@@ -445,10 +445,13 @@ static long acquire_resource(guest_ptr_t arg)
         return rc;
     if (r.pad)
         return -XEN_EINVAL;
-    if (r.type != XENMEM_resource_grant_table || r.id != XENMEM_resource_grant_table_id_shared)
+    bool ioreq = r.type == XENMEM_resource_ioreq_server && d->is_hvm;
+    if (!ioreq &&
+        (r.type != XENMEM_resource_grant_table || r.id != XENMEM_resource_grant_table_id_shared))
         return -XEN_EOPNOTSUPP;
 
-    unsigned limit = grant_table_max_frames(d);
+    unsigned limit =
+        ioreq ? XENMEM_resource_ioreq_server_frame_ioreq(1) : grant_table_max_frames(d);
     if (!r.frame_list.p) { /* how many are there? */
         if (r.nr_frames)
             return -XEN_EINVAL;
@@ -460,7 +463,8 @@ static long acquire_resource(guest_ptr_t arg)
         return -XEN_EINVAL;
     for (unsigned i = 0; i < r.nr_frames; i++) {
         mfn_t frame;
-        rc = grant_table_frame(d, r.frame + i, &frame);
+        rc = ioreq ? ops_of(d)->resource(d, r.id, r.frame + i, &frame)
+                   : grant_table_frame(d, r.frame + i, &frame);
         if (rc)
             return rc;
         xen_pfn_t out = frame.n;

@@ -62,10 +62,16 @@ static void pollers_wake(const struct channel *ch, struct vcpu *v)
     }
 }
 
+void (*event_consumer)(struct vcpu *v) __ro_after_init;
+
 void channel_raise(struct channel *ch)
 {
     struct domain *d = ch->domain;
     struct vcpu *v = domain_vcpu(d, READ_ONCE(ch->vcpu));
+    if (unlikely(ch->ours)) {
+        event_consumer(v);
+        return;
+    }
     struct fifo *f = __atomic_load_n(&d->event->fifo, __ATOMIC_ACQUIRE);
     if (f ? fifo_raise(f, ch) : two_level_raise(ch, v))
         pollers_wake(ch, v);
@@ -102,11 +108,20 @@ int event_send(struct domain *d, evtchn_port_t port)
     if (!ch)
         return -XEN_EINVAL;
     struct channel *peer = READ_ONCE(ch->peer);
+    if (unlikely(ch->ours))
+        return -XEN_EINVAL;
     if (!peer) /* nobody has bound the other end yet: the ABI discards the event */
         return READ_ONCE(ch->state) == CHANNEL_UNBOUND ? 0 : -XEN_EINVAL;
     count(TRACE_event_sends);
     channel_raise(peer);
     return 0;
+}
+
+void event_send_ours(struct domain *d, evtchn_port_t port)
+{
+    struct channel *peer = READ_ONCE(channel_at(d->event, port)->peer);
+    if (peer)
+        channel_raise(peer);
 }
 
 bool event_port_valid(struct domain *d, evtchn_port_t port)
@@ -191,13 +206,15 @@ void channel_free(struct event_table *t, struct channel *ch)
     WRITE_ONCE(ch->state, CHANNEL_FREE);
     channel_clear(ch);
     ch->u.virq = 0;
+    ch->ours = false;
     WRITE_ONCE(ch->vcpu, 0);
     WRITE_ONCE(ch->priority, EVTCHN_FIFO_PRIORITY_DEFAULT);
     bit_clear(t->used, ch->port);
     t->lowest = min(t->lowest, (unsigned)ch->port);
 }
 
-int event_alloc_unbound(struct domain *d, domid_t remote, evtchn_port_t *port)
+static int alloc_unbound(struct domain *d, unsigned vcpu, domid_t remote, bool ours,
+                         evtchn_port_t *port)
 {
     struct event_table *t = d->event;
     struct channel *ch;
@@ -205,11 +222,23 @@ int event_alloc_unbound(struct domain *d, domid_t remote, evtchn_port_t *port)
     int rc = channel_alloc(d, &ch);
     if (!rc) {
         ch->u.remote = remote;
+        ch->ours = ours;
+        WRITE_ONCE(ch->vcpu, vcpu);
         WRITE_ONCE(ch->state, CHANNEL_UNBOUND);
         *port = ch->port;
     }
     spin_unlock(&t->lock);
     return rc;
+}
+
+int event_alloc_unbound(struct domain *d, domid_t remote, evtchn_port_t *port)
+{
+    return alloc_unbound(d, 0, remote, false, port);
+}
+
+int event_alloc_ours(struct domain *d, unsigned vcpu, domid_t remote, evtchn_port_t *port)
+{
+    return alloc_unbound(d, vcpu, remote, true, port);
 }
 
 /* --- bindings --- */
@@ -295,6 +324,8 @@ static int rebind(struct domain *d, struct channel *ch, struct vcpu *v)
         return -XEN_EINVAL;
     }
     struct vcpu *old = domain_vcpu(d, ch->vcpu);
+    if (ch->ours)
+        return -XEN_EINVAL;
     WRITE_ONCE(ch->vcpu, v->id);
     /* It may poll for this port, which senders will not look for there any more. */
     if (old && old != v)
@@ -322,6 +353,8 @@ int event_bind_vcpu(struct domain *d, evtchn_port_t port, unsigned vcpu)
 static int close_locked(struct domain *d, struct channel *ch)
 {
     struct channel *peer = ch->peer;
+    if (ch->ours && !d->event->closed)
+        return -XEN_EINVAL;
     switch (ch->state) {
     case CHANNEL_FREE:
     case CHANNEL_RESERVED:
@@ -360,6 +393,15 @@ int event_close(struct domain *d, evtchn_port_t port)
             return rc;
         spin_poll();
     }
+}
+
+void event_free_ours(struct domain *d, evtchn_port_t port)
+{
+    spin_lock(&d->event->lock);
+    channel_at(d->event, port)->ours = false;
+    spin_unlock(&d->event->lock);
+    if (event_close(d, port))
+        return; /* the domain is dying, and all its ports are closed */
 }
 
 #define CLOSES_PER_SLICE 128

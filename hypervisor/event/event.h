@@ -26,6 +26,15 @@ int __must_check event_set_global_virq_handler(struct domain *d, unsigned virq);
 int __must_check event_alloc_unbound(struct domain *d, domid_t remote, evtchn_port_t *port);
 int __must_check event_close(struct domain *d, evtchn_port_t port);
 int __must_check event_send(struct domain *d, evtchn_port_t port); /* as EVTCHNOP_send by @d */
+/*
+ * A port of @d that @remote may bind and that the hypervisor itself holds: what is sent to it goes
+ * to event_consumer() with @vcpu, and @d can neither use nor close it.
+ */
+int __must_check event_alloc_ours(struct domain *d, unsigned vcpu, domid_t remote,
+                                  evtchn_port_t *port);
+void event_free_ours(struct domain *d, evtchn_port_t port);
+void event_send_ours(struct domain *d, evtchn_port_t port);
+extern void (*event_consumer)(struct vcpu *v); /* set by hvm/ */
 bool event_port_pending(struct domain *d, evtchn_port_t port);
 bool event_port_valid(struct domain *d, evtchn_port_t port);
 /*

@@ -43,6 +43,7 @@ struct channel {
     uint8_t vcpu;     /* [a] which vCPU is told */
     uint8_t priority; /* [a] FIFO */
     bool early;       /* [a] FIFO: pending before its event word exists */
+    bool ours;        /* [e] the hypervisor's, not the domain's: event_alloc_ours() */
 };
 _Static_assert(sizeof(struct channel) * PORTS_PER_BUCKET == PAGE_SIZE, "a bucket is one page");
 _Static_assert(MAX_VCPUS <= 256, "channel.vcpu is one byte");

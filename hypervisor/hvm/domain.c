@@ -3,12 +3,25 @@
  * the whole room.
  */
 #include "console/console.h"
+#include "event/event.h"
 #include "grant/grant.h"
 #include "hvm/hvm.h"
+#include "hvm/ioreq.h"
 #include "hvm/platform.h"
 #include "lib/string.h"
 
 const struct hvm_ops *hvm_ops __ro_after_init;
+
+static void fini(struct domain *d)
+{
+    if (!d->hvm)
+        return;
+    ioreq_fini(d);
+    platform_fini(d);
+    p2m_fini(d);
+    zfree(d->hvm);
+    d->hvm = NULL;
+}
 
 static int init(struct domain *d)
 {
@@ -19,31 +32,19 @@ static int init(struct domain *d)
         return -XEN_ENOMEM;
     d->hvm->params[HVM_PARAM_TRIPLE_FAULT_REASON] = SHUTDOWN_reboot;
     int rc = p2m_init(d);
-    if (!rc) {
+    if (!rc)
         rc = platform_init(d);
-        if (rc)
-            p2m_fini(d);
-    }
-    if (rc) {
-        zfree(d->hvm);
-        d->hvm = NULL;
-    }
+    if (!rc && d->emulation != XEN_X86_EMU_LAPIC)
+        rc = ioreq_init(d);
+    if (rc)
+        fini(d);
     return rc;
-}
-
-static void fini(struct domain *d)
-{
-    if (!d->hvm)
-        return;
-    platform_fini(d);
-    p2m_fini(d);
-    zfree(d->hvm);
-    d->hvm = NULL;
 }
 
 static int relinquish(struct domain *d)
 {
     platform_stop(d);
+    ioreq_relinquish(d);
     int rc = p2m_relinquish(d);
     return rc ? rc : domain_relinquish_pages(d);
 }
@@ -99,6 +100,8 @@ static const struct guest_ops ops = {
     .map = p2m_add,
     .unmap = unmap,
     .max_gfn = max_gfn,
+    .resource = ioreq_frame,
+    .shown = ioreq_shown,
     .memory_op = hvm_memory_op,
 };
 
@@ -111,6 +114,7 @@ void hvm_init(void)
 {
     hvm_ops_table = &ops;
     grant_hvm_ops = &hvm_grant_ops;
+    event_consumer = ioreq_answered;
     if (!svm_available())
         return;
     hvm_ops = &svm_ops;

@@ -153,8 +153,15 @@ static void nested_fault(struct vcpu *v)
     struct hvm_exit *e = &v->hvm->exit;
     gfn_t g = gfn(e->gpa >> PAGE_SHIFT);
     if (p2m_is_mapped(v->domain, g)) {
-        if ((e->access & HVM_WRITE) && p2m_is_read_only(v->domain, g))
-            hvm_inject_gp(v); /* a page lent for reading */
+        if (!(e->access & HVM_WRITE) || !p2m_is_read_only(v->domain, g))
+            return;
+        if (p2m_is_lent(v->domain, g)) {
+            hvm_inject_gp(v);
+            return;
+        }
+        /* Its own, as the device model made it: ROM. The write is executed, and lost. */
+    }
+    if (e->access == HVM_FETCH && p2m_is_mapped(v->domain, g)) {
         return;
     }
     if (e->access == HVM_FETCH) {

@@ -32,6 +32,10 @@ struct hvm_domain {
     struct p2m p2m;
     void *backend;
     uint64_t params[HVM_NR_PARAMS]; /* [d] */
+    struct ioreq_domain *ioreq;     /* [I] ioreq.h */
+    uint32_t pci_address;           /* [a] what it wrote to port 0xcf8 */
+    unsigned debug_used;            /* [d] of its line at port 0xe9 */
+    char debug_line[80];            /* [d] */
     uint8_t callback_vector;        /* [a] of HVM_PARAM_CALLBACK_IRQ; 0 = none */
     unsigned lowest_last;           /* [a] vCPU that the last lowest-priority interrupt went to */
     uint64_t pool;                  /* [a] bytes for page tables, as the tools set it */
@@ -45,8 +49,9 @@ struct hvm_domain {
 struct hvm_vcpu {
     struct vcpu *vcpu; /* [I] */
     void *backend;
-    struct hvm_exit exit;      /* [P] */
-    struct hvm_event event;    /* [P] goes in at the next entry */
+    struct hvm_exit exit;       /* [P] */
+    struct hvm_event event;     /* [P] goes in at the next entry */
+    struct ioreq_server *ioreq; /* [a] whose answer it waits for */
     uint32_t signals;          /* [a] HVM_SIGNAL_*: what others did to it, seen at its next entry */
     uint8_t sipi_vector;       /* [a] */
     bool wait_sipi;            /* [a] after INIT, or never started */
@@ -92,7 +97,11 @@ void p2m_flush(struct domain *d);
 struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
 bool p2m_is_mapped(const struct domain *d, gfn_t g);
 bool p2m_is_read_only(const struct domain *d, gfn_t g); /* mapped, but not for writing */
-int __must_check p2m_relinquish(struct domain *d);      /* 0, -XEN_EAGAIN; may preempt_point() */
+bool p2m_is_lent(const struct domain *d, gfn_t g);      /* mapped, another domain's */
+/* A frame of its own becomes ROM or RAM; the caller flushes. -XEN_ENOENT, -XEN_EINVAL, -XEN_ENOMEM
+ */
+int __must_check p2m_set_writable(struct domain *d, gfn_t g, bool writable);
+int __must_check p2m_relinquish(struct domain *d); /* 0, -XEN_EAGAIN; may preempt_point() */
 
 /* --- walk.c --- */
 /*
@@ -199,6 +208,8 @@ int __must_check hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf,
 extern const struct grant_map_ops hvm_grant_ops;
 
 /* --- physmap.c --- */
+/* What is at @from is at @to from now on, and nothing at @from. */
+int __must_check hvm_physmap_move(struct domain *d, gfn_t from, gfn_t to);
 /* XENMEM_add_to_physmap, its batch, remove_from_physmap: by domain/memory.c. */
 long hvm_memory_op(uint64_t cmd, guest_ptr_t arg);
 

@@ -1,20 +1,85 @@
 /*
- * Who answers when a hardware-virtualized guest reaches for a port, or for memory where no RAM is:
- * its local APIC, the platform's own devices, or nobody: then reads find all ones and writes are
- * lost, as on a bus.
+ * Who answers what a guest does to ports and to memory that is not there: its local APIC, the
+ * platform's own devices (platform.h), device models (ioreq.h), or nobody: then reads find all ones
+ * and writes are lost, as on a bus.
+ *
+ * PCI configuration by ports 0xcf8 and 0xcfc is turned into requests for the function, so that each
+ * can be in a device model of its own (PCI Local Bus 3.0 section 3.2.2.3.2). Port 0xe9 takes the
+ * guest's firmware's words, which go into the log.
  */
+#include "console/console.h"
 #include "hvm/hvm.h"
+#include "hvm/ioreq.h"
 #include "hvm/platform.h"
 
-static uint64_t ones(unsigned size)
+#include <xen/hvm/ioreq.h>
+
+#define PCI_ADDRESS 0xcf8
+#define PCI_DATA    0xcfc
+#define PCI_ENABLE  (1u << 31)
+#define DEBUG_PORT  0xe9
+
+static void debug_char(struct domain *d, char c)
 {
-    return size >= 8 ? ~0UL : (1UL << 8 * size) - 1;
+    struct hvm_domain *h = d->hvm;
+    char line[sizeof(h->debug_line)];
+    bool whole = false;
+    spin_lock(&d->lock);
+    if (c >= ' ' && c <= '~')
+        h->debug_line[h->debug_used++] = c;
+    if (c == '\n' || h->debug_used == sizeof(h->debug_line) - 1) {
+        for (unsigned i = 0; i < h->debug_used; i++)
+            line[i] = h->debug_line[i];
+        line[h->debug_used] = '\0';
+        whole = h->debug_used > 0;
+        h->debug_used = 0;
+    }
+    spin_unlock(&d->lock);
+    if (whole)
+        log_guest(d->id, LOG_INFO, "%s", line);
+}
+
+/* The function that the address register names, as xen/hvm/ioreq.h writes it; and the register. */
+static bool pci_request(const struct domain *d, uint16_t port, unsigned size,
+                        struct ioreq_access *a)
+{
+    uint32_t address = READ_ONCE(d->hvm->pci_address);
+    if ((port & ~3) != PCI_DATA || (port & 3) + size > 4 || !(address & PCI_ENABLE))
+        return false;
+    a->type = IOREQ_TYPE_PCI_CONFIG;
+    a->addr = (uint64_t)(address >> 8 & 0xffff) << 32 | (address & 0xfc) | (port & 3);
+    return true;
+}
+
+/* Ours alone; the address register is told to device models, too. */
+static bool own_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
+{
+    struct domain *d = v->domain;
+    if (port == PCI_ADDRESS && size == 4 && write)
+        WRITE_ONCE(d->hvm->pci_address, *value);
+    if (port == DEBUG_PORT && size == 1) {
+        if (write)
+            debug_char(d, (char)*value);
+        else
+            *value = DEBUG_PORT;
+        return true;
+    }
+    return platform_port(v, port, size, write, value);
 }
 
 int hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
-    if (!platform_port(v, port, size, write, value) && !write)
-        *value = (uint32_t)ones(size);
+    uint32_t mask = size == 4 ? ~0u : (1u << 8 * size) - 1;
+    struct ioreq_access a = {IOREQ_TYPE_PIO, write, size, port, write ? *value & mask : 0};
+    struct ioreq_access pci = a;
+    if (own_port(v, port, size, write, value))
+        return 0;
+    if (pci_request(v->domain, port, size, &pci) && ioreq_send(v, &pci))
+        *value = pci.data;
+    else if (ioreq_send(v, &a))
+        *value = a.data;
+    else if (!write)
+        *value = mask;
     return 0;
 }
 
@@ -32,9 +97,17 @@ static void apic(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64
 
 int hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t *value)
 {
-    if (hvm_apic_page(v, gpa))
+    uint64_t mask = size == 8 ? ~0UL : (1UL << 8 * size) - 1;
+    struct ioreq_access a = {IOREQ_TYPE_COPY, write, size, gpa, write ? *value & mask : 0};
+    if (hvm_apic_page(v, gpa)) {
         apic(v, gpa, size, write, value);
-    else if (!platform_mem(v, gpa, size, write, value) && !write)
-        *value = ones(size);
+        return 0;
+    }
+    if (platform_mem(v, gpa, size, write, value))
+        return 0;
+    if (ioreq_send(v, &a))
+        *value = a.data;
+    else if (!write)
+        *value = mask;
     return 0;
 }

@@ -339,6 +339,26 @@ bool p2m_is_mapped(const struct domain *d, gfn_t g)
     return lookup(d, g) & NPT_P;
 }
 
+bool p2m_is_lent(const struct domain *d, gfn_t g)
+{
+    return (lookup(d, g) & (NPT_P | NPT_LENT)) == (NPT_P | NPT_LENT);
+}
+
+int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
+{
+    int rc;
+    if (!p2m_is_mapped(d, g))
+        return -XEN_ENOENT;
+    spin_lock(&p2m_of(d)->lock);
+    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    if (e && !(*e & (NPT_LENT | NPT_DEVICE)) && (*e & NPT_P))
+        __atomic_store_n(e, writable ? *e | NPT_RW : *e & ~NPT_RW, __ATOMIC_RELEASE);
+    else if (!rc)
+        rc = -XEN_EINVAL;
+    spin_unlock(&p2m_of(d)->lock);
+    return rc;
+}
+
 bool p2m_is_read_only(const struct domain *d, gfn_t g)
 {
     return (lookup(d, g) & (NPT_P | NPT_RW | NPT_DEVICE)) == NPT_P;

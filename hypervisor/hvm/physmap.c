@@ -43,7 +43,7 @@ static int place_frame(struct domain *d, gfn_t g, mfn_t m)
     return rc;
 }
 
-static int move(struct domain *d, gfn_t from, gfn_t to)
+int hvm_physmap_move(struct domain *d, gfn_t from, gfn_t to)
 {
     bool writable;
     if (from.n == to.n)
@@ -74,7 +74,7 @@ static int add(struct domain *d, unsigned space, uint64_t index, gfn_t g)
         rc = grant_table_frame(d, index, &m);
         return rc ? rc : place_frame(d, g, m);
     case XENMAPSPACE_gmfn:
-        return move(d, gfn(index), g);
+        return hvm_physmap_move(d, gfn(index), g);
     default:
         return -XEN_EOPNOTSUPP;
     }
@@ -107,7 +107,7 @@ static long add_one(guest_ptr_t arg)
         return rc;
     if (a.space == XENMAPSPACE_gmfn_range) {
         for (unsigned i = 0; !rc && i < a.size; i++) {
-            rc = move(d, gfn(a.idx + i), gfn(a.gpfn + i));
+            rc = hvm_physmap_move(d, gfn(a.idx + i), gfn(a.gpfn + i));
             preempt_point();
         }
     } else {

@@ -61,6 +61,7 @@ static const struct {
     {__HYPERVISOR_sysctl, ANY_OP, RULE_PRIVILEGED},
     {__HYPERVISOR_platform_op, ANY_OP, RULE_PRIVILEGED},
     {__HYPERVISOR_hvm_op, ANY_OP, RULE_ANYONE},
+    {__HYPERVISOR_dm_op, ANY_OP, RULE_NOT_SELF},
     {__HYPERVISOR_physdev_op, ANY_OP, RULE_ANYONE},
 };
 

@@ -46,7 +46,8 @@
     X(33, physdev_op, 2, HC_PV | HC_HVM)                                                           \
     X(34, hvm_op, 2, HC_PV | HC_HVM)                                                               \
     X(35, sysctl, 1, HC_PV | HC_HVM | HC_DOM0)                                                     \
-    X(36, domctl, 1, HC_PV | HC_HVM | HC_DOM0)
+    X(36, domctl, 1, HC_PV | HC_HVM | HC_DOM0)                                                     \
+    X(41, dm_op, 3, HC_PV | HC_HVM)
 
 #define HC_ARGS_0 void
 #define HC_ARGS_1 uint64_t

@@ -12,6 +12,7 @@ enum lock_rank {
     RANK_DOMAIN,      /* domain: struct domain's own fields (pause, shutdown, vcpus) */
     RANK_VCPU,        /* domain: one vCPU's set-up (callbacks, info area, timers' parameters) */
     RANK_GRANT,       /* grant: one grant table */
+    RANK_IOREQ,       /* hvm: one domain's I/O request servers */
     RANK_EVENT,       /* event: one domain's port table */
     RANK_EVENT_QUEUE, /* event: one FIFO queue */
     RANK_P2M,         /* hvm: one domain's nested page tables being changed */

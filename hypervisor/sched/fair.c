@@ -181,8 +181,7 @@ struct fair_queue *fair_lock(struct sched_entity *e)
 
 static int resting_state(const struct sched_entity *e)
 {
-    return READ_ONCE(e->blockers) & (SCHED_BLOCKED | SCHED_POLLING) ? RUNSTATE_blocked
-                                                                    : RUNSTATE_offline;
+    return READ_ONCE(e->blockers) & SCHED_ASLEEP ? RUNSTATE_blocked : RUNSTATE_offline;
 }
 
 /* --- coming and going --- */
@@ -270,7 +269,7 @@ void fair_sleep(struct sched_entity *e)
 
 bool fair_must_leave(const struct sched_entity *e)
 {
-    return READ_ONCE(e->blockers) & ~(SCHED_BLOCKED | SCHED_POLLING) || !fair_allowed(e, e->cpu);
+    return READ_ONCE(e->blockers) & ~SCHED_ASLEEP || !fair_allowed(e, e->cpu);
 }
 
 /* Mostly not: it was preempted, nobody idles who could take it, and queues were just compared. */

@@ -23,6 +23,10 @@
 #define SCHED_PAUSED  (1u << 2) /* vcpu_pause() counts */
 #define SCHED_POLLING (1u << 3) /* SCHEDOP_poll */
 #define SCHED_DYING   (1u << 4)
+#define SCHED_IOREQ                                                                                \
+    (1u << 5) /* waits for a device model; holds nothing, and is as quiet as at                    \
+                 the guest's boundary */
+#define SCHED_ASLEEP (SCHED_BLOCKED | SCHED_POLLING | SCHED_IOREQ) /* by its own doing */
 
 /*
  * What the entities of one domain share: the cap, in percent of one CPU for all of them together

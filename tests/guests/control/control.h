@@ -19,9 +19,10 @@ long create_with(struct xen_domctl_createdomain c, uint16_t wanted, uint16_t *id
 long destroy(uint16_t d);
 long populate(uint16_t d, xen_pfn_t *list, unsigned long n, unsigned order);
 
-void children(void); /* child.c */
-void domctls(void);  /* domctls.c */
-void failures(void); /* failures.c */
+/* Flat 32-bit code at @rip for vCPU 0 of a hardware-virtualized domain (hvm.c). */
+long flat_registers(uint16_t d, uint64_t rip);
+
+void device_model(void); /* device_model.c */
 void children(void); /* child.c */
 void domctls(void);  /* domctls.c */
 void failures(void); /* failures.c */

@@ -588,6 +588,7 @@ void test_main(void)
     early_event();
     domctls();
     hardware();
+    device_model();
     rarities();
     children();
     failures();

@@ -389,7 +389,6 @@ static void refused_hypercalls(void)
         {__HYPERVISOR_xsm_op, 1},
         {__HYPERVISOR_nmi_op, 2},
         {__HYPERVISOR_tmem_op, 1},
-        {__HYPERVISOR_dm_op, 1},
     };
 
     if (!is_trilby())

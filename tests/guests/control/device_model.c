@@ -1,0 +1,242 @@
+/*
+ * A device model of ours for a hardware-virtualized domain: servers of I/O requests with their bad
+ * input, one port read answered, a guest paused and destroyed while nobody answers it.
+ */
+#include "control.h"
+#include <xen/event_channel.h>
+#include <xen/hvm/dm_op.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/ioreq.h>
+#include <xen/hvm/save.h>
+#include <xen/memory.h>
+#include <xen/sched.h>
+
+#define FRAMES    512
+#define CODE_AT   0x1000
+#define RESULT_AT 0x2000
+#define PORT      0x5000
+#define WHOLE_PC  (XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI)
+
+/* mov $PORT, %edx; in (%dx), %eax; mov %eax, RESULT_AT; inc %edx; out %al, (%dx); cli; hlt */
+static const uint8_t code[] = {0xba, 0x00, 0x50, 0x00, 0x00, 0xed, 0xa3, 0x00, 0x20,
+                               0x00, 0x00, 0x42, 0xee, 0xfa, 0xf4};
+static uint8_t window[PAGE_SIZE] __attribute__((aligned(4096)));
+
+static long dm(uint16_t d, struct xen_dm_op *op)
+{
+    struct xen_dm_op_buf buf = {.size = sizeof(*op)};
+
+    buf.h.p = op;
+    return HC(dm_op, d, 1, &buf);
+}
+
+#define DM(d, name, ...)                                                                           \
+    dm(d, &(struct xen_dm_op){.op = XEN_DMOP_##name, .u.name = {__VA_ARGS__}})
+#define RANGE(d, what, ...)                                                                        \
+    dm(d, &(struct xen_dm_op){.op = XEN_DMOP_##what##_server, .u.what##_server = {__VA_ARGS__}})
+
+static long resource(uint16_t d, unsigned id, unsigned frame, xen_pfn_t *mfn)
+{
+    struct xen_mem_acquire_resource r = {.domid = d,
+                                         .type = XENMEM_resource_ioreq_server,
+                                         .id = id,
+                                         .frame = frame,
+                                         .nr_frames = 1};
+
+    r.frame_list.p = mfn;
+    return HC(memory_op, XENMEM_acquire_resource, &r);
+}
+
+/* A page of the hypervisor's shown to @d, at our window. */
+static volatile struct ioreq *map_shown(uint16_t d, xen_pfn_t mfn)
+{
+    struct mmu_update u = {.ptr = pt_entry_maddr(window, 1) | MMU_PT_UPDATE_NO_TRANSLATE,
+                           .val = MAKE_PTE(mfn, PTE_KERN)};
+
+    CHECK_EQ(HC(mmu_update, &u, 1, 0, d), 0);
+    asm volatile("invlpg (%0)" ::"r"(window) : "memory");
+    return (volatile struct ioreq *)window;
+}
+
+static void refused(uint16_t d)
+{
+    struct xen_dm_op_buf none = {.size = 0};
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    uint16_t first = 0;
+    xen_pfn_t mfn;
+
+    section("dm_op refused");
+    none.h.p = &made;
+    CHECK_EQ(HC(dm_op, d, 0, &none), -XEN_EINVAL);
+    CHECK_EQ(HC(dm_op, d, 1, &none), -XEN_EINVAL);
+    CHECK_EQ(HC(dm_op, d, 1, BAD_NONCANONICAL), -XEN_EFAULT);
+    CHECK_EQ(HC(dm_op, DOMID_SELF, 1, &none), -XEN_ESRCH);
+    CHECK_EQ(HC(dm_op, 0, 1, &none), -XEN_EINVAL); /* ourselves */
+    CHECK_EQ(dm(d, &(struct xen_dm_op){.op = 99}), -XEN_EOPNOTSUPP);
+    CHECK_EQ(dm(d, &(struct xen_dm_op){.op = XEN_DMOP_nr_vcpus, .pad = 1}), -XEN_EINVAL);
+    CHECK_EQ(DM(d, inject_event, .vcpuid = 0), -XEN_EOPNOTSUPP);
+    CHECK_EQ(DM(d, map_mem_type_to_ioreq_server, .id = 0), -XEN_EOPNOTSUPP);
+    CHECK_EQ(DM(d, set_irq_level, .irq = 0), -XEN_EOPNOTSUPP);
+    CHECK_EQ(DM(d, set_ioreq_server_state, .id = 3, .enabled = 1), -XEN_ENOENT);
+    CHECK_EQ(DM(d, destroy_ioreq_server, .id = 999), -XEN_ENOENT);
+    CHECK_EQ(DM(d, get_ioreq_server_info, .id = 0, .flags = XEN_DMOP_no_gfns), -XEN_ENOENT);
+    CHECK_EQ(resource(d, 0, 1, &mfn), -XEN_ENOENT);
+    CHECK_EQ(DM(d, create_ioreq_server, .handle_bufioreq = 9), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_pci_intx_level, .device = 32), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_pci_intx_level, .intx = 4), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_pci_intx_level, .bus = 1), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_isa_irq_level, .isa_irq = 16), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_isa_irq_level, .isa_irq = 5, .level = 2), -XEN_EINVAL);
+    CHECK_REFUSED(DM(d, set_pci_link_route, .link = 4, .isa_irq = 5));
+    CHECK_REFUSED(DM(d, inject_msi, .addr = 0x1000));
+    CHECK_EQ(DM(d, set_mem_type, .nr = ~0u), -XEN_EINVAL);
+    CHECK_EQ(DM(d, set_mem_type, .nr = 1, .mem_type = 9), -XEN_EOPNOTSUPP);
+    CHECK_EQ(DM(d, set_mem_type, .nr = 1, .first_pfn = 1 << 20), -XEN_ENOENT);
+    CHECK_EQ(DM(d, relocate_memory, .size = ~0u), -XEN_EINVAL);
+    CHECK_REFUSED(DM(d, relocate_memory, .size = 1, .src_gfn = 1 << 20, .dst_gfn = 5));
+    CHECK_EQ(DM(d, pin_memory_cacheattr, .start = 2, .end = 1), -XEN_EINVAL);
+    CHECK_EQ(DM(d, pin_memory_cacheattr, .type = XEN_DMOP_MEM_CACHEATTR_UC), -XEN_EOPNOTSUPP);
+    CHECK_EQ(DM(d, track_dirty_vram, .nr = 5), -XEN_EINVAL); /* no place for the answer */
+    CHECK_EQ(DM(d, modified_memory, .opaque = 1), -XEN_EINVAL);
+    struct xen_dm_op n_vcpus = {.op = XEN_DMOP_nr_vcpus};
+    CHECK_EQ(dm(d, &n_vcpus), 0);
+    CHECK_EQ(n_vcpus.u.nr_vcpus.vcpus, 1);
+    /* As many servers as there may be, and none more. */
+    for (unsigned i = 0; i < 8; i++) {
+        CHECK_EQ(dm(d, &made), 0);
+        if (i == 0)
+            first = made.u.create_ioreq_server.id;
+        made.u.create_ioreq_server.id = 0;
+    }
+    CHECK_EQ(dm(d, &made), -XEN_ENOSPC);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = first, .type = 3), -XEN_EINVAL);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = first, .end = 0x10000), -XEN_EINVAL);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = first, .start = 5, .end = 4), -XEN_EINVAL);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = first, .start = 4, .end = 7), 0);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = first, .start = 7, .end = 9), -XEN_EEXIST);
+    CHECK_EQ(RANGE(d, unmap_io_range_from_ioreq, .id = first, .start = 7, .end = 9), -XEN_ENOENT);
+    CHECK_EQ(RANGE(d, unmap_io_range_from_ioreq, .id = first, .start = 4, .end = 7), 0);
+    long rc = 0;
+    unsigned n = 0;
+    while (!rc && n < 1000) {
+        rc = RANGE(d, map_io_range_to_ioreq, .id = first, .type = 1, .start = n * 16,
+                   .end = n * 16);
+        n++;
+    }
+    CHECK_EQ(rc, -XEN_ENOSPC);
+    CHECK_EQ(n, 257);
+    for (unsigned i = 0; i < 8; i++)
+        CHECK_EQ(DM(d, destroy_ioreq_server, .id = i), 0);
+}
+
+static void put_code(uint16_t d)
+{
+    static uint8_t space[PAGE_SIZE] __attribute__((aligned(4096)));
+
+    CHECK_EQ(HC(update_va_mapping_otherdomain, space, MAKE_PTE(CODE_AT >> PAGE_SHIFT, PTE_KERN),
+                UVMF_INVLPG | UVMF_ALL, d),
+             0);
+    memcpy(space, code, sizeof(code));
+    map_rw(space);
+}
+
+/* Waits until the request is there. */
+static bool asked(volatile struct ioreq *slot)
+{
+    for (unsigned i = 0; i < 500 && slot->state != STATE_IOREQ_READY; i++)
+        nap(1000000);
+    return slot->state == STATE_IOREQ_READY;
+}
+
+static void answer(volatile struct ioreq *slot, uint32_t port)
+{
+    struct evtchn_send s = {.port = port};
+
+    slot->state = STATE_IOREQ_INPROCESS;
+    slot->state = STATE_IORESP_READY;
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_send, &s), 0);
+}
+
+static void requests(uint16_t d)
+{
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    struct xen_dm_op info = {.op = XEN_DMOP_get_ioreq_server_info};
+    xen_pfn_t mfn = 0;
+
+    section("I/O requests");
+    made.u.create_ioreq_server.handle_bufioreq = HVM_IOREQSRV_BUFIOREQ_ATOMIC;
+    CHECK_EQ(dm(d, &made), 0);
+    uint16_t id = made.u.create_ioreq_server.id;
+    info.u.get_ioreq_server_info.id = id;
+    CHECK_EQ(dm(d, &info), -XEN_EOPNOTSUPP); /* as frames of the guest's */
+    info.u.get_ioreq_server_info.flags = XEN_DMOP_no_gfns;
+    CHECK_EQ(dm(d, &info), 0);
+    CHECK(info.u.get_ioreq_server_info.bufioreq_port);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 7), 0);
+    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
+    CHECK_EQ(resource(d, id, 2, &mfn), -XEN_EINVAL);
+    CHECK_EQ(resource(d, id, 0, &mfn), 0);
+    CHECK_EQ(resource(d, id, 1, &mfn), 0);
+    volatile struct ioreq *slot = map_shown(d, mfn);
+    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->addr, PORT);
+    CHECK_EQ(slot->size, 4);
+    CHECK_EQ(slot->dir, IOREQ_READ);
+    CHECK_EQ(slot->type, IOREQ_TYPE_PIO);
+    /* While it waits it is quiet: paused, looked at, and it goes on. */
+    CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, d), 0);
+    slot->data = 0x12345678;
+    answer(slot, b.local_port);
+    nap(5000000);
+    CHECK_EQ(slot->state, STATE_IORESP_READY);
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->addr, PORT + 1);
+    CHECK_EQ(slot->size, 1);
+    CHECK_EQ(slot->dir, IOREQ_WRITE);
+    CHECK_EQ(slot->data, 0x78);
+
+    volatile uint32_t *result = (uint32_t *)page_alloc();
+    CHECK_EQ(HC(update_va_mapping_otherdomain, result,
+                MAKE_PTE(RESULT_AT >> PAGE_SHIFT, PTE_KERN), UVMF_INVLPG | UVMF_ALL, d),
+             0);
+    CHECK_EQ(*result, 0x12345678);
+    map_rw((void *)result);
+    /* Nobody answers the second one: the domain is shut down and destroyed all the same. */
+    struct xen_domctl_getdomaininfo now = {0};
+    CHECK_EQ(DM(d, remote_shutdown, .reason = SHUTDOWN_crash), 0);
+    CHECK(domain_info(d, &now));
+    CHECK(now.flags & XEN_DOMINF_shutdown);
+    map_rw(window);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+}
+
+void device_model(void)
+{
+    struct xen_domctl_createdomain c = plain_config();
+    static xen_pfn_t at;
+    uint64_t before = free_pages();
+    uint16_t d = 0;
+
+    c.max_vcpus = 1;
+    c.flags |= XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
+    c.arch.emulation_flags = WHOLE_PC;
+    CHECK_EQ(create_with(c, 0, &d), 0);
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.max_mem.max_memkb = FRAMES * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
+    dc.u.max_vcpus.max = 1;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, d), 0);
+    at = 0;
+    CHECK_EQ(populate(d, &at, 1, 9), 1);
+    refused(d);
+    put_code(d);
+    CHECK_EQ(flat_registers(d, CODE_AT), 0);
+    requests(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+}
