@@ -344,7 +344,7 @@ echo busy; wait"""
 def test_cards_come_and_go_under_traffic(host, files):
     """A card is attached, used and detached again and again while another one is busy."""
     root = image_with_job(host, "churn", r"""
-(while :; do ping -q -f -s 7000 -c 100 10.0.2.15; done) >/dev/null 2>&1 &
+(while :; do ping -q -i 0.01 -s 7000 -c 100 10.0.2.15; done) >/dev/null 2>&1 &
 while :; do
     if [ -e /sys/class/net/eth1 ]; then
         ip address add 10.1.1.2/24 dev eth1
@@ -371,7 +371,7 @@ done 2>/dev/null""")
     done; echo good $good"""
     assert host.check(script % 2, 60).endswith("good 2")
     before = free_pages(host)
-    assert host.check(script % 20, 400).endswith("good 20")
+    assert host.check(script % 10, 400).endswith("good 10")
     assert free_pages(host) == before
     assert len(host.check("ls /sys/class/net | grep vif").splitlines()) == 1
     log = host.check("cat /var/log/xen/console/guest-one.log")
