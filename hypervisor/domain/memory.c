@@ -109,8 +109,12 @@ static bool show_extent(const struct batch *b, struct page *page, xen_pfn_t gues
     if (!b->d->is_hvm || !ops->map(b->d, gfn(guest_frame), page, b->order))
         return true;
     for (uint64_t j = 0; j < 1UL << b->order; j++) {
+        /* Once mapped, the guest may have given it back: then it can be another's. */
+        if (!page_get(page + j, b->d))
+            continue;
         (void)ops->unmap(b->d, gfn(guest_frame + j), page + j);
         take_back(page + j);
+        page_put(page + j);
     }
     return false;
 }
