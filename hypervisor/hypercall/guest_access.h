@@ -48,13 +48,13 @@ int __must_check clear_guest(guest_ptr_t dst, size_t n);
 #ifdef HOST_TEST
 int __must_check copy_from_guest(void *dst, guest_ptr_t src, size_t n);
 int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n);
-static inline int guest_load_words(void *dst, guest_ptr_t src, size_t words)
+static inline int guest_load(void *dst, guest_ptr_t src, size_t n)
 {
-    return copy_from_guest(dst, src, words * sizeof(uint64_t));
+    return copy_from_guest(dst, src, n);
 }
-static inline int guest_store_words(guest_ptr_t dst, const void *src, size_t words)
+static inline int guest_store(guest_ptr_t dst, const void *src, size_t n)
 {
-    return copy_to_guest(dst, src, words * sizeof(uint64_t));
+    return copy_to_guest(dst, src, n);
 }
 #else
 int __must_check guest_copy_in(void *dst, guest_ptr_t src, size_t n);
@@ -72,25 +72,43 @@ static inline bool guest_range_ok(guest_ptr_t p, size_t n)
 
 static inline bool guest_is_words(size_t n)
 {
-    return n && n % sizeof(uint64_t) == 0 && n <= GUEST_WORDS_MOST * sizeof(uint64_t);
+    return n && n % sizeof(uint32_t) == 0 && n <= GUEST_WORDS_MOST * sizeof(uint64_t);
 }
 
-/* For callers that know their guest to be a PV one; @words is a constant. */
-static __always_inline int guest_load_words(void *dst, guest_ptr_t src, size_t words)
+/* One word of @type between here and there; a fault continues at the label `fault`. */
+#define GUEST_LOAD(type, dst, src)                                                                 \
+    do {                                                                                           \
+        type guest_word;                                                                           \
+        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")                 \
+                              : [to] "=r"(guest_word)                                              \
+                              : [from] "m"(*(const type *)(src))                                   \
+                              :                                                                    \
+                              : fault);                                                            \
+        __builtin_memcpy((dst), &guest_word, sizeof(guest_word));                                  \
+    } while (0)
+#define GUEST_STORE(type, dst, src)                                                                \
+    do {                                                                                           \
+        type guest_word;                                                                           \
+        __builtin_memcpy(&guest_word, (src), sizeof(guest_word));                                  \
+        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")                 \
+                              : [to] "=m"(*(type *)(dst))                                          \
+                              : [from] "r"(guest_word)                                             \
+                              :                                                                    \
+                              : fault);                                                            \
+    } while (0)
+
+/* For callers that know their guest to be a PV one; @n is a constant, of guest_is_words(). */
+static __always_inline int guest_load(void *dst, guest_ptr_t src, size_t n)
 {
-    if (unlikely(!guest_range_ok(src, words * sizeof(uint64_t))))
+    size_t at = 0;
+    if (unlikely(!guest_range_ok(src, n)))
         return -XEN_EFAULT;
     smap_open();
 #pragma GCC unroll 11
-    for (size_t i = 0; i < words; i++) {
-        uint64_t word;
-        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")
-                              : [to] "=r"(word)
-                              : [from] "m"(((const uint64_t *)src.addr)[i])
-                              :
-                              : fault);
-        __builtin_memcpy((uint64_t *)dst + i, &word, sizeof(word));
-    }
+    for (; at + sizeof(uint64_t) <= n; at += sizeof(uint64_t))
+        GUEST_LOAD(uint64_t, (uint8_t *)dst + at, src.addr + at);
+    if (at < n)
+        GUEST_LOAD(uint32_t, (uint8_t *)dst + at, src.addr + at);
     smap_close();
     return 0;
 fault:
@@ -98,21 +116,17 @@ fault:
     return -XEN_EFAULT;
 }
 
-static __always_inline int guest_store_words(guest_ptr_t dst, const void *src, size_t words)
+static __always_inline int guest_store(guest_ptr_t dst, const void *src, size_t n)
 {
-    if (unlikely(!guest_range_ok(dst, words * sizeof(uint64_t))))
+    size_t at = 0;
+    if (unlikely(!guest_range_ok(dst, n)))
         return -XEN_EFAULT;
     smap_open();
 #pragma GCC unroll 11
-    for (size_t i = 0; i < words; i++) {
-        uint64_t word;
-        __builtin_memcpy(&word, (const uint64_t *)src + i, sizeof(word));
-        __asm__ goto volatile("1: mov %[from], %[to]\n" EXTABLE("1b", "%l[fault]")
-                              : [to] "=m"(((uint64_t *)dst.addr)[i])
-                              : [from] "r"(word)
-                              :
-                              : fault);
-    }
+    for (; at + sizeof(uint64_t) <= n; at += sizeof(uint64_t))
+        GUEST_STORE(uint64_t, dst.addr + at, (const uint8_t *)src + at);
+    if (at < n)
+        GUEST_STORE(uint32_t, dst.addr + at, (const uint8_t *)src + at);
     smap_close();
     return 0;
 fault:
@@ -124,14 +138,14 @@ static __always_inline int __must_check copy_from_guest(void *dst, guest_ptr_t s
 {
     if (!__builtin_constant_p(n) || !guest_is_words(n) || unlikely(stack_top()->access))
         return guest_copy_in(dst, src, n);
-    return guest_load_words(dst, src, n / sizeof(uint64_t));
+    return guest_load(dst, src, n);
 }
 
 static __always_inline int __must_check copy_to_guest(guest_ptr_t dst, const void *src, size_t n)
 {
     if (!__builtin_constant_p(n) || !guest_is_words(n) || unlikely(stack_top()->access))
         return guest_copy_out(dst, src, n);
-    return guest_store_words(dst, src, n / sizeof(uint64_t));
+    return guest_store(dst, src, n);
 }
 #endif
 

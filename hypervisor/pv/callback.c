@@ -53,7 +53,7 @@ static __always_inline void bounce(struct vcpu *v, uint64_t handler, bool mask_e
     }
 
     sp = ROUND_DOWN(sp, 16) - n * sizeof(frame[0]);
-    if (unlikely(guest_store_words(guest_ptr(sp), frame, 7 + extras))) {
+    if (unlikely(guest_store(guest_ptr(sp), frame, (7 + extras) * sizeof(frame[0])))) {
         bad_kernel_stack(v, sp);
         return;
     }
@@ -181,7 +181,7 @@ long hc_iret(void)
     struct cpu_user_regs *r = &v->stack->regs;
     struct iret_context c __uninitialized;
 
-    if (unlikely(guest_load_words(&c, guest_ptr(r->rsp), sizeof(c) / 8))) {
+    if (unlikely(guest_load(&c, guest_ptr(r->rsp), sizeof(c)))) {
         bad_iret(v, "its frame cannot be read");
         return 0;
     }

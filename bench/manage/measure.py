@@ -1,0 +1,83 @@
+"""What managing guests costs: `xl` in one and the same domain 0 image, on the hypervisor given.
+
+The machine runs by a fixed instruction clock with the counting plugin; bench/manage/mark.S puts
+markers around each command in domain 0, bench/manage/first.S one where a guest begins. Counted are
+the instructions of the whole machine and the hypervisor's share of them.
+"""
+import base64
+import os
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = f"{TOP}/build/bench"
+GUESTS = int(os.environ.get("BENCH_GUESTS", "20"))
+FIRST = 11                          # first.S
+MARKS = {letter: 16 + n for n, letter in enumerate("ABCDEFGHIJ")}
+
+
+def script():
+    """All in one go: the serial line's timing then matters to nothing that is measured."""
+    config = 'name=\\"g$i\\"\\nkernel=\\"/tmp/first\\"\\nmemory=16\\nvcpus=1\\non_crash=\\"destroy\\"\\n'
+    return f"""
+cd /tmp
+make() {{ printf "{config}" >/tmp/g$i.cfg; }}
+for ((i = 0; i <= {GUESTS}; i++)); do make; done
+i=0; xl create -q g0.cfg; xl destroy g0; sleep 1       # what happens only once
+./mark A; xl list >/dev/null; ./mark B
+xl info free_memory >free0
+./mark C; xl create -q g1.cfg; ./mark D
+for ((i = 2; i < {GUESTS}; i++)); do xl create -q g$i.cfg; done
+i={GUESTS}
+./mark E; xl create -q g$i.cfg; ./mark F
+./mark G; xl list >/dev/null; ./mark H
+sleep 1; xl info free_memory >free1
+./mark I; xl destroy g$i; ./mark J
+echo $(cat free0 free1)
+"""
+
+
+def measure(hypervisor, tag, machine):
+    """{name: (all instructions, hypervisor's)}, and KiB per guest."""
+    counts = f"{OUT}/{tag}.counts"
+    if os.path.exists(counts):
+        os.remove(counts)
+    with machine(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
+                 qemu=["-icount", "shift=3,sleep=off", "-rtc", "base=2020-01-01,clock=vm",
+                       "-plugin", f"{OUT}/counter.so,out={counts}"]) as m:
+        m.boot(400)
+        for name in ("mark", "first"):
+            with open(f"{OUT}/{name}" + (".elf" if name == "first" else ""), "rb") as f:
+                data = base64.b64encode(f.read()).decode()
+            for at in range(0, len(data), 20000):
+                m.check(f"echo {data[at:at + 20000]} >>/tmp/{name}.64", 100)
+            m.check(f"base64 -d /tmp/{name}.64 >/tmp/{name} && chmod +x /tmp/{name}")
+        free = [int(word) for word in m.check(script(), 900).split()[-2:]]
+    lines = []
+    with open(counts, encoding="utf-8") as f:
+        for line in f:
+            words = [int(word) for word in line.split()]
+            kinds = (len(words) - 1) // 2
+            lines.append((words[0], words[1] + words[1 + kinds], words[1]))
+    at = {letter: next(i for i, line in enumerate(lines) if line[0] == MARKS[letter])
+          for letter in MARKS}
+
+    def between(a, b):
+        return (lines[b][1] - lines[a][1], lines[b][2] - lines[a][2])
+
+    first = next(i for i in range(at["C"], len(lines)) if lines[i][0] == FIRST)
+    last = next(i for i in range(at["E"], len(lines)) if lines[i][0] == FIRST)
+    return {
+        "list": between(at["A"], at["B"]),
+        "create": between(at["C"], at["D"]),
+        "create_to_guest": between(at["C"], first),
+        "create_nth": between(at["E"], at["F"]),
+        "create_nth_to_guest": between(at["E"], last),
+        "list_n": between(at["G"], at["H"]),
+        "destroy": between(at["I"], at["J"]),
+    }, (free[0] - free[1]) * 1024 / GUESTS - 16 * 1024
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, f"{TOP}/tests/system")
+    from machine import Machine
+    print(measure(sys.argv[1], sys.argv[2], Machine))
