@@ -7,7 +7,7 @@ LD := ld
 DEBUG ?= 1
 
 .DEFAULT_GOAL := all
-.PHONY: all help run test test-full fuzz unit guests bench-counts clean
+.PHONY: all help run test test-full fuzz unit guests bench bench-counts clean
 all: $(BUILD)/trilby $(BUILD)/trilby.gz ## build the hypervisor
 
 include hypervisor/Makefile
@@ -38,6 +38,10 @@ fuzz: ## fuzz targets on the host, a minute each
 
 guests: all ## the tiny PV kernels alone
 	@tests/guests/run
+
+bench: ## everything that docs/benchmarks.md has, and write it
+	@system/packages
+	@bench/report
 
 bench-counts: ## instructions per operation, beside stock Xen's
 	@system/packages

@@ -13,6 +13,9 @@
  * plugins but without qemu-plugin.h, so the few functions used are declared here (QEMU 7.2
  * documentation, "QEMU TCG Plugins").
  *
+ * watch=ADDRESS, up to four times: when the instruction there is executed for the first time, the
+ * counters are written as well, with the address in place of the marker's name.
+ *
  * Arguments: out=FILE.  Lines: marker, then per region: instructions, then each kind.
  * profile=FILE, too: after each marker, how often each instruction of the hypervisor was executed
  * since the marker before; lines: number of the marker in order, address, count.
@@ -54,6 +57,11 @@ enum region { HYPERVISOR, REST, REGIONS };
 
 static uint64_t counters[REGIONS][KINDS];
 static FILE *out, *profile;
+static struct {
+    uint64_t at;
+    bool seen;
+} watched[4];
+static unsigned watches;
 
 /* One counter per instruction of the hypervisor, found by its address (open addressing). */
 #define PLACES (1u << 18)
@@ -135,17 +143,31 @@ static bool is_marker(const uint8_t *b, size_t n, uint32_t *id)
     return imm >> 16 == MARKER_MAGIC;
 }
 
-static void marked(unsigned int vcpu, void *id)
+static void write_counters(uint64_t name)
 {
-    (void)vcpu;
-    fprintf(out, "%u", (unsigned)(uintptr_t)id);
+    fprintf(out, "%" PRIu64, name);
     for (int r = 0; r < REGIONS; r++)
         for (int k = 0; k < KINDS; k++)
             fprintf(out, " %" PRIu64, counters[r][k]);
     fputc('\n', out);
     fflush(out);
+}
+
+static void marked(unsigned int vcpu, void *id)
+{
+    (void)vcpu;
+    write_counters((uintptr_t)id);
     if (profile)
         write_profile();
+}
+
+static void reached(unsigned int vcpu, void *n)
+{
+    (void)vcpu;
+    unsigned i = (uintptr_t)n;
+    if (!watched[i].seen)
+        write_counters(watched[i].at);
+    watched[i].seen = true;
 }
 
 static void translated(qemu_plugin_id_t plugin, struct qemu_plugin_tb *tb)
@@ -167,6 +189,10 @@ static void translated(qemu_plugin_id_t plugin, struct qemu_plugin_tb *tb)
         if (profile && row == counters[HYPERVISOR])
             qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64,
                                                        place_counter(at), 1);
+        for (unsigned w = 0; w < watches; w++)
+            if (watched[w].at == at && !watched[w].seen)
+                qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, QEMU_PLUGIN_CB_NO_REGS,
+                                                       (void *)(uintptr_t)w);
         if (is_marker(bytes, n, &id))
             qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, QEMU_PLUGIN_CB_NO_REGS,
                                                    (void *)(uintptr_t)id);
@@ -183,6 +209,8 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
     for (int i = 0; i < argc; i++) {
         if (!strncmp(argv[i], "out=", 4))
             out = fopen(argv[i] + 4, "w");
+        if (!strncmp(argv[i], "watch=", 6) && watches < sizeof(watched) / sizeof(watched[0]))
+            watched[watches++].at = strtoull(argv[i] + 6, NULL, 0);
         profiled |= !strncmp(argv[i], "profile=", 8);
         if (!strncmp(argv[i], "profile=", 8))
             profile = fopen(argv[i] + 8, "w");
