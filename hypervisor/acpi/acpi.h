@@ -57,4 +57,7 @@ void acpi_init(maddr_t rsdp_hint);
 /* The table with that signature, mapped; NULL when absent or its checksum is wrong. */
 const void *acpi_find_table(const char signature[4], size_t *size);
 
+/* The @i-th table of the firmware's list, whether valid or not; false: there are no more. */
+bool acpi_table_at(unsigned i, char signature[4], maddr_t *at);
+
 #endif

@@ -171,6 +171,15 @@ const void *acpi_find_table(const char signature[4], size_t *size)
     return NULL;
 }
 
+bool acpi_table_at(unsigned i, char signature[4], maddr_t *at)
+{
+    if (i >= table_count)
+        return false;
+    memcpy(signature, tables[i].signature, 4);
+    *at = tables[i].at;
+    return true;
+}
+
 void acpi_init(maddr_t rsdp_hint)
 {
     static const struct {

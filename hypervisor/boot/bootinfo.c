@@ -50,6 +50,18 @@ static void reserve(uint64_t start, uint64_t end)
     reserved[i].end = end;
 }
 
+static void reserve_all(void)
+{
+    reserved_count = 0;
+    reserve(0, LOW_MEMORY);
+    reserve(IMAGE_PHYS, image_maddr(__image_end));
+    for (unsigned i = 0; i < bootinfo.modules; i++) {
+        const struct boot_module *m = &bootinfo.module[i];
+        if (m->size)
+            reserve(m->start.a, m->start.a + m->size);
+    }
+}
+
 bool bootinfo_next_reserved(unsigned *i, maddr_t *start, uint64_t *size)
 {
     if (*i >= reserved_count)
@@ -99,6 +111,42 @@ void bootinfo_release(void)
              (init_end - init_start) >> 10, modules >> 10);
 }
 
+/* To memory from the allocator, which ends where the module does. False: there is none. */
+static bool move_module(struct boot_module *m)
+{
+    unsigned order = 0;
+    while (order < BUDDY_MAX_ORDER && (PAGE_SIZE << order) < m->size)
+        order++;
+    struct page *to = (PAGE_SIZE << order) < m->size ? NULL : page_alloc(order, 0);
+    if (!to)
+        return false;
+    uint64_t used = ROUND_UP(m->size, PAGE_SIZE) >> PAGE_SHIFT;
+    memcpy(page_to_virt(to), maddr_to_virt(m->start), m->size);
+    buddy_add_range(mfn(page_to_mfn(to).n + used), (1UL << order) - used);
+    m->start = mfn_to_maddr(page_to_mfn(to));
+    return true;
+}
+
+bool bootinfo_move_modules(void)
+{
+    for (unsigned i = 0; i < bootinfo.modules; i++) {
+        struct boot_module *m = &bootinfo.module[i];
+        uint64_t start = ROUND_DOWN(m->start.a, PAGE_SIZE);
+        uint64_t end = ROUND_UP(m->start.a + m->size, PAGE_SIZE);
+        bool shared = false; /* a page of which with another */
+        for (unsigned j = 0; j < bootinfo.modules; j++)
+            shared |= j != i && bootinfo.module[j].start.a < end &&
+                      bootinfo.module[j].start.a + bootinfo.module[j].size > start;
+        if (!m->size || shared)
+            continue;
+        if (!move_module(m))
+            return false;
+        release(start, end);
+    }
+    reserve_all();
+    return true;
+}
+
 __init void bootinfo_report(void)
 {
     static const char *const name[] = {
@@ -142,15 +190,12 @@ __init void boot_start(uint32_t magic, uint32_t info)
     }
     e820_sanitise(&bootinfo, &raw);
 
-    reserve(0, LOW_MEMORY);
-    reserve(IMAGE_PHYS, image_maddr(__image_end));
     for (unsigned i = 0; i < bootinfo.modules; i++) {
         const struct boot_module *m = &bootinfo.module[i];
         if (m->size && m->start.a < image_maddr(__image_end) && m->start.a + m->size > IMAGE_PHYS)
             log_error("module %u was loaded over the hypervisor", i);
-        if (m->size)
-            reserve(m->start.a, m->start.a + m->size);
     }
+    reserve_all();
     main();
     __builtin_unreachable();
 }

@@ -104,6 +104,12 @@ bool bootinfo_next_reserved(unsigned *i, maddr_t *start, uint64_t *size);
 void bootinfo_limit_ram(uint64_t limit);
 
 /*
+ * The modules leave the addresses where the loader has put them, for a domain 0 that wants that
+ * memory. Once the allocator works. False: no memory for one of them, which stays.
+ */
+bool __must_check bootinfo_move_modules(void);
+
+/*
  * Gives init memory (__init_start..__init_end) and the modules back to the allocator by
  * buddy_add_range(); dom0/ is done with them by then.
  */

@@ -2,6 +2,7 @@
 #include "control/internal.h"
 #include "hvm/platform.h"
 #include "lib/string.h"
+#include "hvm/hvm.h"
 #include "pv/pv.h"
 
 struct vcpu *domctl_vcpu(struct domain *d, uint32_t id)
@@ -72,14 +73,14 @@ int domctl_getvcpucontext(struct domain *d, struct xen_domctl *op)
         return -XEN_ESRCH;
     if (!v->initialised)
         return -XEN_ENODATA;
-    if (d->is_hvm)
-        return -XEN_EOPNOTSUPP;
-
     struct vcpu_guest_context *c = zalloc(sizeof(*c));
     if (!c)
         return -XEN_ENOMEM;
     vcpu_pause(v);
-    pv_get_context(v, c);
+    if (d->is_hvm)
+        hvm_get_context(v, c);
+    else
+        pv_get_context(v, c);
     vcpu_unpause(v);
     int rc = copy_to_guest(guest_handle(op->u.vcpucontext.ctxt), c, sizeof(*c));
     zfree(c);

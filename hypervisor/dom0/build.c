@@ -206,6 +206,9 @@ static void give_machine(struct domain *d)
         uint64_t frame = acpi_info.ioapic[i].address.a >> PAGE_SHIFT;
         rc = range_remove(&d->iomem, frame, frame);
     }
+    if (!rc && d->is_hvm && acpi_info.hpet.a) /* such kernels would set it up anew */
+        rc =
+            range_remove(&d->iomem, acpi_info.hpet.a >> PAGE_SHIFT, acpi_info.hpet.a >> PAGE_SHIFT);
     if (!rc)
         rc = range_add(&d->irqs, 0, MAX_IRQS - 1);
     if (rc)
@@ -289,6 +292,8 @@ void dom0_build(void)
     if (!bootinfo.modules)
         panic("no domain 0 kernel: the boot loader gave no module");
     const struct boot_module *kernel = &bootinfo.module[0];
+    if (pvh && !bootinfo_move_modules())
+        panic("no memory to move the modules to, out of domain 0's way");
 
     const char *why = dom0_image_open(&img, maddr_to_virt(kernel->start), kernel->size, pvh);
     if (why)

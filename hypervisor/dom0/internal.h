@@ -47,6 +47,13 @@ uint64_t dom0_pagetables_build(const struct dom0_layout *l, const struct dom0_im
  * @emulation: XEN_X86_EMU_*. */
 struct domain *dom0_create(uint64_t pages, uint32_t flags, uint32_t emulation);
 
+/*
+ * ACPI tables for a PVH domain 0 with @vcpus vCPUs, to stand at guest-physical @at: the firmware's,
+ * but for those that speak of CPUs, interrupts and timers that are not its own. Bytes used of
+ * @size; 0: too many. The root pointer (RSDP) is at the start.
+ */
+size_t dom0_acpi_build(void *buf, size_t size, uint64_t at, unsigned vcpus);
+
 /* All of it but the right to the machine. Panics. */
 struct domain *dom0_build_pvh(const struct dom0_image *img, uint64_t pages, bool whole_pc);
 

@@ -314,6 +314,8 @@ struct guest_ops {
     /* Translated guests only: frames at guest frame numbers of their own. */
     int (*map)(struct domain *d, gfn_t g, struct page *page, unsigned order);
     bool (*unmap)(struct domain *d, gfn_t g, const struct page *page); /* false: not there */
+    /* Another domain's page, which the caller may show to @d. */
+    int (*map_lent)(struct domain *d, gfn_t g, struct page *page, bool writable);
     uint64_t (*max_gfn)(const struct domain *d);
     /* Frame @n of XENMEM_resource_ioreq_server @id. */
     int (*resource)(struct domain *d, uint16_t id, unsigned n, mfn_t *frame);

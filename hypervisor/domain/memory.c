@@ -435,6 +435,20 @@ static long get_memory_map(guest_ptr_t arg)
 
 /* --- resources that the toolstack maps --- */
 
+/*
+ * Tells the caller where a frame of @d is: by its number, or by putting it at the frame number of
+ * the caller's own that stands in the list.
+ */
+static int show_frame(guest_ptr_t list, unsigned i, mfn_t frame)
+{
+    struct domain *caller = current_domain();
+    xen_pfn_t n = frame.n;
+    if (!caller->is_hvm)
+        return copy_element_to_guest(list, i, &n);
+    int rc = copy_element_from_guest(&n, list, i);
+    return rc ? rc : ops_of(caller)->map_lent(caller, gfn(n), mfn_to_page(frame), true);
+}
+
 static long acquire_resource(guest_ptr_t arg)
 {
     struct xen_mem_acquire_resource r;
@@ -471,8 +485,7 @@ static long acquire_resource(guest_ptr_t arg)
                    : grant_table_frame(d, r.frame + i, &frame);
         if (rc)
             return rc;
-        xen_pfn_t out = frame.n;
-        rc = copy_element_to_guest(guest_handle(r.frame_list), i, &out);
+        rc = show_frame(guest_handle(r.frame_list), i, frame);
         if (rc)
             return rc;
     }

@@ -4,6 +4,7 @@
  * CPUID says.
  */
 #include "hvm/hvm.h"
+#include "hvm/hwdom.h"
 #include "hvm/platform.h"
 #include "lib/string.h"
 
@@ -122,7 +123,10 @@ static void send(struct lapic *l, const struct lapic_ipi *ipi)
 
 static void end_of_level(struct lapic *l, uint8_t vector)
 {
-    platform_eoi(of(l)->vcpu->domain, vector);
+    struct domain *d = of(l)->vcpu->domain;
+    platform_eoi(d, vector);
+    if (d->hvm->hw)
+        hwdom_eoi(d, vector);
 }
 
 static const struct lapic_ops ops = {

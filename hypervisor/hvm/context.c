@@ -74,6 +74,38 @@ static void get_cpu(const struct vcpu *v, struct hvm_hw_cpu *c)
     c->tsc = rdtsc();
 }
 
+void hvm_get_context(const struct vcpu *v, struct vcpu_guest_context *c)
+{
+    struct hvm_segment s;
+    bool kernel = hvm_ops->cpl(v) < 3;
+    c->flags = (kernel ? VGCF_in_kernel : 0) |
+               (READ_ONCE(v->sched.blockers) & SCHED_DOWN ? 0 : VGCF_online);
+    c->user_regs = v->stack->regs;
+#define SELECTOR(id, name)                                                                         \
+    hvm_ops->get_segment(v, id, &s);                                                               \
+    c->user_regs.name = s.selector;
+    SELECTOR(HVM_CS, cs)
+    SELECTOR(HVM_SS, ss)
+    SELECTOR(HVM_DS, ds)
+    SELECTOR(HVM_ES, es)
+    SELECTOR(HVM_FS, fs)
+    c->fs_base = s.base;
+    SELECTOR(HVM_GS, gs)
+#undef SELECTOR
+    uint64_t other = hvm_ops->get_reg(v, HVM_KERNEL_GS_BASE); /* SWAPGS gives the kernel its own */
+    c->gs_base_kernel = kernel ? s.base : other;
+    c->gs_base_user = kernel ? other : s.base;
+    c->ctrlreg[0] = hvm_ops->get_reg(v, HVM_CR0);
+    c->ctrlreg[2] = hvm_ops->get_reg(v, HVM_CR2);
+    c->ctrlreg[3] = hvm_ops->get_reg(v, HVM_CR3);
+    c->ctrlreg[4] = hvm_ops->get_reg(v, HVM_CR4);
+    fpu_get_legacy(v->fpu, &c->fpu_ctxt);
+    for (unsigned i = 0; i < 4; i++)
+        c->debugreg[i] = v->hvm->dr[i];
+    c->debugreg[6] = hvm_ops->get_reg(v, HVM_DR6);
+    c->debugreg[7] = hvm_ops->get_reg(v, HVM_DR7);
+}
+
 /* Bits that no guest may have; what else does not fit together the CPU refuses at the entry. */
 static int check_cpu(const struct hvm_hw_cpu *c)
 {

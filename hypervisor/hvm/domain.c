@@ -16,6 +16,7 @@ static void fini(struct domain *d)
 {
     if (!d->hvm)
         return;
+    zfree(d->hvm->hw);
     ioreq_fini(d);
     platform_fini(d);
     p2m_fini(d);
@@ -99,6 +100,7 @@ static const struct guest_ops ops = {
     .send_nmi = send_nmi,
     .map = p2m_add,
     .unmap = unmap,
+    .map_lent = p2m_add_lent,
     .max_gfn = max_gfn,
     .resource = ioreq_frame,
     .shown = ioreq_shown,

@@ -7,6 +7,7 @@
 #include "console/console.h"
 #include "event/event.h"
 #include "hvm/hvm.h"
+#include "hvm/hwdom.h"
 #include "lib/string.h"
 
 #define DR6_BS (1UL << 14)
@@ -164,6 +165,8 @@ static void nested_fault(struct vcpu *v)
     if (e->access == HVM_FETCH && p2m_is_mapped(v->domain, g)) {
         return;
     }
+    if (v->domain->hvm->hw && hwdom_map(v->domain, g))
+        return;
     if (e->access == HVM_FETCH) {
         domain_kill(v->domain, "v%u: runs code at 0x%lx, where no memory is (rip 0x%lx)", v->id,
                     e->gpa, v->stack->regs.rip);

@@ -38,6 +38,7 @@ struct hvm_domain {
     char debug_line[80];            /* [d] */
     uint8_t callback_vector;        /* [a] of HVM_PARAM_CALLBACK_IRQ; 0 = none */
     unsigned lowest_last;           /* [a] vCPU that the last lowest-priority interrupt went to */
+    struct hwdom *hw;               /* [I] domain 0 alone (hwdom.h); NULL */
     uint64_t pool;                  /* [a] bytes for page tables, as the tools set it */
 };
 
@@ -96,6 +97,7 @@ void p2m_flush(struct domain *d);
 /* The RAM at @g, a reference taken; NULL. Whoever owns it; *writable: by us, through that. */
 struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
 bool p2m_is_mapped(const struct domain *d, gfn_t g);
+bool p2m_is_ram(const struct domain *d, gfn_t g);       /* mapped, and no device's */
 bool p2m_is_read_only(const struct domain *d, gfn_t g); /* mapped, but not for writing */
 bool p2m_is_lent(const struct domain *d, gfn_t g);      /* mapped, another domain's */
 /* A frame of its own becomes ROM or RAM; the caller flushes. -XEN_ENOENT, -XEN_EINVAL, -XEN_ENOMEM
@@ -201,6 +203,11 @@ uint32_t hvm_context_size(const struct domain *d);
 uint32_t hvm_context_get(struct domain *d, void *buf); /* bytes; 0: no memory */
 /* -XEN_EINVAL, -XEN_ENODATA, -XEN_EOPNOTSUPP: nothing is changed. */
 int __must_check hvm_context_set(struct domain *d, const void *buf, uint32_t size);
+/*
+ * What the structure of PV guests has a place for: dumps and debuggers ask for it. @v is quiet, *c
+ * zero.
+ */
+void hvm_get_context(const struct vcpu *v, struct vcpu_guest_context *c);
 /* One vCPU's CPU record, without descriptor; its size. */
 int __must_check hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf, uint32_t size);
 

@@ -1,7 +1,7 @@
 /*
  * Who answers what a guest does to ports and to memory that is not there: its local APIC, the
- * platform's own devices (platform.h), device models (ioreq.h), or nobody: then reads find all ones
- * and writes are lost, as on a bus.
+ * platform's own devices (platform.h), the machine itself for who drives it (hwdom.h), device
+ * models (ioreq.h), or nobody: then reads find all ones and writes are lost, as on a bus.
  *
  * PCI configuration by ports 0xcf8 and 0xcfc is turned into requests for the function, so that each
  * can be in a device model of its own (PCI Local Bus 3.0 section 3.2.2.3.2). Port 0xe9 takes the
@@ -9,6 +9,7 @@
  */
 #include "console/console.h"
 #include "hvm/hvm.h"
+#include "hvm/hwdom.h"
 #include "hvm/ioreq.h"
 #include "hvm/platform.h"
 
@@ -74,6 +75,8 @@ int hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32
     struct ioreq_access pci = a;
     if (own_port(v, port, size, write, value))
         return 0;
+    if (v->domain->hvm->hw && hwdom_port(v->domain, port, size, write, value))
+        return 0;
     if (pci_request(v->domain, port, size, &pci) && ioreq_send(v, &pci))
         *value = pci.data;
     else if (ioreq_send(v, &a))
@@ -104,6 +107,8 @@ int hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t
         return 0;
     }
     if (platform_mem(v, gpa, size, write, value))
+        return 0;
+    if (v->domain->hvm->hw && hwdom_mem(v->domain, gpa, size, write, value))
         return 0;
     if (ioreq_send(v, &a))
         *value = a.data;

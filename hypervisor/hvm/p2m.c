@@ -359,6 +359,11 @@ int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
     return rc;
 }
 
+bool p2m_is_ram(const struct domain *d, gfn_t g)
+{
+    return (lookup(d, g) & (NPT_P | NPT_DEVICE)) == NPT_P;
+}
+
 bool p2m_is_read_only(const struct domain *d, gfn_t g)
 {
     return (lookup(d, g) & (NPT_P | NPT_RW | NPT_DEVICE)) == NPT_P;

@@ -60,7 +60,30 @@ int hvm_physmap_move(struct domain *d, gfn_t from, gfn_t to)
     return rc;
 }
 
-/* The first unknown space is the caller's mistake; others' memory has its own rules. */
+/*
+ * Another domain's page, which the caller may do anything to: a page table of a PV guest it may
+ * read.
+ */
+static int add_foreign(struct domain *d, domid_t owner, unsigned op, gfn_t from, gfn_t g)
+{
+    struct domain *other = domain_find(owner);
+    if (!other || other == d)
+        return other ? -XEN_EINVAL : -XEN_ESRCH;
+    int rc = permission_check(current_domain(), __HYPERVISOR_memory_op, op, other);
+    if (rc)
+        return rc;
+    struct page *page = domain_get_page(other, from);
+    if (!page)
+        return -XEN_EINVAL;
+    vacate(d, g);
+    rc = p2m_add_lent(d, g, page, true);
+    if (rc == -XEN_EBUSY)
+        rc = p2m_add_lent(d, g, page, false);
+    page_put(page);
+    return rc;
+}
+
+/* The first unknown space is the caller's mistake. */
 static int add(struct domain *d, unsigned space, uint64_t index, gfn_t g)
 {
     mfn_t m;
@@ -134,7 +157,10 @@ static long add_batch(guest_ptr_t arg)
             rc = copy_element_from_guest(&g, guest_handle(b.gpfns), i);
         if (rc)
             break;
-        int result = add(d, b.space, index, gfn(g));
+        int result =
+            b.space == XENMAPSPACE_gmfn_foreign
+                ? add_foreign(d, b.u.foreign_domid, XENMEM_add_to_physmap_batch, gfn(index), gfn(g))
+                : add(d, b.space, index, gfn(g));
         rc = copy_element_to_guest(guest_handle(b.errs), i, &result);
         preempt_point();
     }

@@ -14,13 +14,13 @@
 
 #define HC_CASE(nr, name, nargs, flags)                                                            \
     case nr:                                                                                       \
-        if (!((flags) & (hvm ? HC_HVM : HC_PV)))                                                   \
+        if (!((flags)&kind))                                                                       \
             return -XEN_ENOSYS;                                                                    \
         if (((flags)&HC_DOM0) && !current_domain()->privileged)                                    \
             return -XEN_EPERM;                                                                     \
         return CALL_##nargs(hc_##name);
 
-static __always_inline long dispatch(bool hvm, uint64_t nr, uint64_t a, uint64_t b, uint64_t c,
+static __always_inline long dispatch(unsigned kind, uint64_t nr, uint64_t a, uint64_t b, uint64_t c,
                                      uint64_t d)
 {
     count(TRACE_hypercalls);
@@ -33,15 +33,16 @@ static __always_inline long dispatch(bool hvm, uint64_t nr, uint64_t a, uint64_t
 
 void hypercall_pv_regs(struct cpu_user_regs *r)
 {
-    r->rax = dispatch(false, r->eax, r->rdi, r->rsi, r->rdx, r->r10);
+    r->rax = dispatch(HC_PV, r->eax, r->rdi, r->rsi, r->rdx, r->r10);
 }
 
 long hypercall_pv(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
-    return dispatch(false, nr, a, b, c, d);
+    return dispatch(HC_PV, nr, a, b, c, d);
 }
 
 long hypercall_hvm(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
-    return dispatch(true, nr, a, b, c, d);
+    unsigned kind = current_domain()->privileged ? HC_HVM | HC_HVM_DOM0 : HC_HVM;
+    return dispatch(kind, nr, a, b, c, d);
 }

@@ -15,10 +15,11 @@
 #define HC_PV       1u
 #define HC_HVM      2u
 #define HC_DOM0     4u /* privileged domain only; others get -XEN_EPERM */
+#define HC_HVM_DOM0 8u /* of hardware-virtualized ones the privileged alone: on PV guests */
 
 #define HYPERCALLS(X)                                                                              \
     X(0, set_trap_table, 1, HC_PV)                                                                 \
-    X(1, mmu_update, 4, HC_PV)                                                                     \
+    X(1, mmu_update, 4, HC_PV | HC_HVM_DOM0)                                                       \
     X(2, set_gdt, 2, HC_PV)                                                                        \
     X(3, stack_switch, 2, HC_PV)                                                                   \
     X(4, set_callbacks, 3, HC_PV)                                                                  \
@@ -39,7 +40,7 @@
     X(23, iret, 0, HC_PV)                                                                          \
     X(24, vcpu_op, 3, HC_PV | HC_HVM)                                                              \
     X(25, set_segment_base, 2, HC_PV)                                                              \
-    X(26, mmuext_op, 4, HC_PV)                                                                     \
+    X(26, mmuext_op, 4, HC_PV | HC_HVM_DOM0)                                                       \
     X(29, sched_op, 2, HC_PV | HC_HVM)                                                             \
     X(30, callback_op, 2, HC_PV)                                                                   \
     X(32, event_channel_op, 2, HC_PV | HC_HVM)                                                     \

@@ -119,6 +119,26 @@ static uint64_t take_block(unsigned order, uint32_t allowed)
     return 0;
 }
 
+/* Lock held. The block of that order at @frame leaves the free one that has it inside, if any. */
+static bool take_block_at(uint64_t frame, unsigned order)
+{
+    unsigned o = order;
+    while (o <= BUDDY_MAX_ORDER && !block_is_free(frame & ~((1UL << o) - 1), o))
+        o++;
+    if (o > BUDDY_MAX_ORDER)
+        return false;
+    uint64_t head = frame & ~((1UL << o) - 1);
+    list_remove(head, o);
+    while (o > order) { /* the halves without it stay free */
+        o--;
+        uint64_t half = 1UL << o;
+        list_push(head + (frame & half ? 0 : half), o);
+        head += frame & half;
+    }
+    free_pages -= 1UL << order;
+    return true;
+}
+
 /* CPUs that may still hold translations of a former owner forget them. */
 static void flush_former_uses(const struct page *page, uint64_t n)
 {
@@ -180,6 +200,20 @@ struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
 struct page *page_alloc(unsigned order, unsigned flags)
 {
     return page_alloc_width(order, flags, 0);
+}
+
+struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags)
+{
+    if (!m.n || m.n & ((1UL << order) - 1) || m.n + (1UL << order) > max_mfn)
+        return NULL;
+    spin_lock(&lock);
+    bool taken = mfn_is_ram(m) && take_block_at(m.n, order);
+    spin_unlock(&lock);
+    if (!taken)
+        return NULL;
+    struct page *page = mfn_to_page(m);
+    make_ready(page, order, flags);
+    return page;
 }
 
 void page_free(struct page *page, unsigned order)

@@ -169,6 +169,8 @@ struct page *page_alloc(unsigned order, unsigned flags);
 void page_free(struct page *page, unsigned order);
 /* @width: address bits the frames must lie below (0 = no limit). */
 struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width);
+/* The 2^order frames from @m on, all of them free; NULL when they are not. */
+struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags);
 uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
 uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);

@@ -79,12 +79,21 @@ static int flush_cache(bool everywhere)
     return 0;
 }
 
+/* What a caller that is no PV guest may do, to PV guests: it has no page tables of ours itself. */
+static bool is_for_others(unsigned cmd)
+{
+    return cmd <= MMUEXT_PIN_L4_TABLE || cmd == MMUEXT_UNPIN_TABLE || cmd == MMUEXT_CLEAR_PAGE ||
+           cmd == MMUEXT_COPY_PAGE;
+}
+
 static int run_one(const struct mmuext_op *op, struct domain *pg_owner)
 {
     struct domain *d = current_domain();
     struct vcpu *v = current_vcpu();
     struct tlb_request all = {0};
     struct tlb_request one = {.page = true, .va = op->arg1.linear_addr};
+    if (unlikely(pg_owner->is_hvm || (d->is_hvm && !is_for_others(op->cmd))))
+        return -XEN_EOPNOTSUPP;
 
     switch (op->cmd) {
     case MMUEXT_PIN_L1_TABLE:

@@ -70,6 +70,29 @@ struct block {
     unsigned order;
 };
 
+/* A block taken out of the middle of a free one; the rest stays to be had. */
+static void at_a_place(void **state)
+{
+    uint64_t free = buddy_free_pages();
+    assert_null(page_alloc_at(mfn(1025), 1, 0)); /* not aligned */
+    assert_null(page_alloc_at(mfn(16), 0, 0));   /* the first 1 MiB */
+    assert_null(page_alloc_at(mfn(FAKE_FRAMES), 0, 0));
+    struct page *p = page_alloc_at(mfn(1030), 1, ALLOC_ZERO);
+    assert_ptr_equal(p, mfn_to_page(mfn(1030)));
+    assert_int_equal(buddy_free_pages(), free - 2);
+    assert_int_equal(p->refs, 1);
+    assert_int_equal(*(uint64_t *)page_to_virt(p + 1), 0);
+    assert_null(page_alloc_at(mfn(1030), 1, 0));
+    assert_null(page_alloc_at(mfn(1031), 0, 0));
+    assert_null(page_alloc_at(mfn(1024), 3, 0)); /* a part is taken */
+    struct page *before = page_alloc_at(mfn(1028), 1, 0), *rest = page_alloc_at(mfn(1024), 2, 0);
+    assert_non_null(before);
+    assert_non_null(rest);
+    page_free(p, 1);
+    page_free(rest, 2);
+    page_free(before, 1);
+}
+
 static void against_model(void **state)
 {
     static uint8_t used[FAKE_FRAMES];
@@ -253,6 +276,7 @@ static void claims(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(at_a_place, setup, teardown),
         cmocka_unit_test_setup_teardown(against_model, setup, teardown),
         cmocka_unit_test_setup_teardown(to_the_last, setup, teardown),
         cmocka_unit_test_setup_teardown(limits, setup, teardown),

@@ -72,13 +72,20 @@ enum line_result ioapic_set_line(struct ioapic *io, unsigned pin, bool level)
     return level && !was ? send(io, pin) : LINE_LOST;
 }
 
+static void end_level(struct ioapic *io, unsigned pin)
+{
+    *entry(io, pin) &= ~ENTRY_REMOTE_IRR;
+    if (io->ops->done)
+        io->ops->done(io, pin);
+}
+
 void ioapic_eoi(struct ioapic *io, uint8_t vector)
 {
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
         uint64_t *e = entry(io, pin);
         if (!(*e & ENTRY_REMOTE_IRR) || (uint8_t)*e != vector)
             continue;
-        *e &= ~ENTRY_REMOTE_IRR;
+        end_level(io, pin);
         send_level(io, pin);
     }
 }
@@ -96,8 +103,8 @@ static void write_entry(struct ioapic *io, unsigned pin, bool high, uint32_t val
     uint64_t *e = entry(io, pin), wanted;
     wanted = high ? (uint64_t)value << 32 | (uint32_t)*e : (*e & ENTRY_DEST) | value;
     *e = (wanted & ENTRY_WRITABLE) | (*e & ENTRY_REMOTE_IRR);
-    if (!(*e & ENTRY_LEVEL))
-        *e &= ~ENTRY_REMOTE_IRR; /* how kernels end one that nobody will */
+    if ((*e & ENTRY_REMOTE_IRR) && !(*e & ENTRY_LEVEL))
+        end_level(io, pin); /* how kernels end one that nobody will */
     send_level(io, pin);
 }
 

@@ -15,6 +15,8 @@ struct ioapic;
 struct ioapic_ops {
     /* To the local APICs. */
     enum line_result (*send)(struct ioapic *io, const struct lapic_ipi *ipi);
+    /* NULL, or: a level's interrupt has ended, and its source may say anew whether it wants one. */
+    void (*done)(struct ioapic *io, unsigned pin);
 };
 
 struct ioapic {

@@ -21,8 +21,8 @@ static void start_of_day(void)
     CHECK(hvm_info->flags & SIF_INITDOMAIN);
     CHECK(has_argument("probe"));
     for (unsigned i = 0; i < hvm_info->memmap_entries; i++)
-        image_in_ram |= map[i].type == XEN_HVM_MEMMAP_TYPE_RAM && map[i].addr <= 0x100000 &&
-                        map[i].addr + map[i].size > 0x200000;
+        image_in_ram |= map[i].type == XEN_HVM_MEMMAP_TYPE_RAM && map[i].addr <= 0x400000 &&
+                        map[i].addr + map[i].size > 0x500000;
     CHECK(image_in_ram);
 }
 
@@ -58,7 +58,11 @@ static void bad_input(void)
     CHECK_EQ(HC(xen_version, XENVER_get_features, BAD_NONCANONICAL), -XEN_EFAULT);
     CHECK_EQ(HC(xen_version, XENVER_get_features, 0xf0000000UL), -XEN_EFAULT); /* no memory */
     CHECK_EQ(HC(xen_version, XENVER_get_features, BAD_HYPERVISOR), -XEN_EFAULT);
-    CHECK_EQ(HC(mmu_update, 0, 0, 0, DOMID_SELF), -XEN_ENOSYS); /* PV's */
+    CHECK_EQ(HC(update_va_mapping, 0, 0, 0), -XEN_ENOSYS); /* PV's */
+    struct mmuext_op flush = {.cmd = MMUEXT_TLB_FLUSH_LOCAL}, pin = {.cmd = MMUEXT_PIN_L4_TABLE};
+    CHECK_EQ(HC(mmuext_op, &flush, 1, 0, DOMID_SELF), -XEN_EOPNOTSUPP);
+    pin.arg1.mfn = (uint64_t)pml4 >> 12; /* its own number, as memory is one to one */
+    CHECK_EQ(HC(mmuext_op, &pin, 1, 0, DOMID_SELF), -XEN_EOPNOTSUPP);
     CHECK_EQ(HC(iret), -XEN_ENOSYS);
     CHECK_EQ(HC_NR(99), -XEN_ENOSYS);
     CHECK_EQ(hvm_param(HVMOP_get_param, 9999, &v), -XEN_EINVAL);

@@ -1,0 +1,194 @@
+/*
+ * The machine as a hardware-virtualized domain 0 drives it (hwdom.h).
+ *
+ * Device memory is mapped, one to one, when it is first touched. Ports are all intercepted and done
+ * for the guest, so that the address latch of PCI configuration is its own.
+ *
+ * A line of the machine is bound when the guest first unmasks its pin, with the trigger that the
+ * guest chose. An edge that fires is an edge at the pin. A level that fires is masked at the
+ * machine's IO-APIC, asserted at the pin, and unmasked when the guest has ended the interrupt: if
+ * the device wants more, it fires again. The guest's own mask holds back what is at the pin only.
+ *
+ * Locks: `config` (RANK_HWDOM) for which lines are bound, since binding may wait for a handler;
+ * `lock` (RANK_LINES) for the IO-APIC, which handlers take.
+ */
+#include "hvm/hwdom.h"
+
+#include "console/console.h"
+#include "hvm/dev/ioapic.h"
+#include "hvm/hvm.h"
+#include "irq/irq.h"
+#include "lib/string.h"
+
+struct hwdom {
+    struct domain *domain; /* [I] */
+    struct spinlock config, lock;
+    unsigned pins;        /* [I] that lead to lines of the machine */
+    uint64_t bound;       /* [config] a bit each */
+    uint32_t pci_address; /* [a] what it wrote to port 0xcf8 */
+    struct ioapic ioapic; /* [lock] */
+};
+
+/* --- memory and ports --- */
+
+bool hwdom_map(struct domain *d, gfn_t g)
+{
+    mfn_t m = mfn(g.n);
+    if (mfn_is_ram(m) || !domain_may_use(d, &d->iomem, m.n, m.n))
+        return false;
+    int rc = p2m_add_device(d, g, m);
+    if (rc)
+        log_guest(d->id, LOG_ERROR, "device memory at 0x%lx cannot be mapped: error %d",
+                  m.n << PAGE_SHIFT, rc);
+    return !rc;
+}
+
+#define PCI_ADDRESS 0xcf8
+#define PCI_DATA    0xcfc
+#define PCI_ENABLE  (1u << 31)
+
+/* Bits 24-27 of the address extend the register's number as AMD's processors do. */
+static bool pci_port(struct hwdom *hw, uint16_t port, unsigned size, bool write, uint32_t *value)
+{
+    uint32_t a = READ_ONCE(hw->pci_address);
+    uint16_t reg = (a & 0xfc) | (a >> 16 & 0xf00) | (port & 3);
+    if (port == PCI_ADDRESS && size == 4) {
+        if (write)
+            WRITE_ONCE(hw->pci_address, *value);
+        else
+            *value = a;
+        return true;
+    }
+    if ((port & ~3) != PCI_DATA)
+        return false;
+    if (!(a & PCI_ENABLE) || (port & 3) + size > 4)
+        return true;
+    if (write)
+        pci_write(0, a >> 16, a >> 8, reg, size, *value);
+    else
+        *value = pci_read(0, a >> 16, a >> 8, reg, size);
+    return true;
+}
+
+bool hwdom_port(struct domain *d, uint16_t port, unsigned size, bool write, uint32_t *value)
+{
+    if (pci_port(d->hvm->hw, port, size, write, value))
+        return true;
+    if (!domain_may_use(d, &d->ioports, port, port + size - 1u))
+        return false;
+    switch (size) {
+    case 1:
+        write ? outb(port, *value) : (void)(*value = inb(port));
+        break;
+    case 2:
+        write ? outw(port, *value) : (void)(*value = inw(port));
+        break;
+    default:
+        write ? outl(port, *value) : (void)(*value = inl(port));
+        break;
+    }
+    return true;
+}
+
+/* --- interrupt lines --- */
+
+static struct hwdom *of(struct ioapic *io)
+{
+    return container_of(io, struct hwdom, ioapic);
+}
+
+static enum line_result send(struct ioapic *io, const struct lapic_ipi *message)
+{
+    return hvm_apic_send(of(io)->domain, message);
+}
+
+/* The device may ask again. */
+static void done(struct ioapic *io, unsigned pin)
+{
+    (void)ioapic_set_line(io, pin, false);
+    irq_done(pin);
+}
+
+static const struct ioapic_ops ops = {send, done};
+
+/* Interrupt context. */
+static void fire(unsigned irq, void *data)
+{
+    struct hwdom *hw = data;
+    spin_lock(&hw->lock);
+    (void)ioapic_set_line(&hw->ioapic, irq, true);
+    if (!irq_needs_eoi(irq))
+        (void)ioapic_set_line(&hw->ioapic, irq, false);
+    spin_unlock(&hw->lock);
+}
+
+#define ENTRY_LOW    (1UL << 13)
+#define ENTRY_LEVEL  (1UL << 15)
+#define ENTRY_MASKED (1UL << 16)
+
+static void bind(struct hwdom *hw, unsigned pin, uint64_t entry)
+{
+    struct domain *d = hw->domain;
+    int rc = irq_set_trigger(pin, entry & ENTRY_LEVEL, entry & ENTRY_LOW);
+    if (!rc)
+        rc = irq_bind(pin, fire, hw, d->vcpu[0]->sched.cpu);
+    if (rc) {
+        log_guest(d->id, LOG_WARNING, "interrupt line %u cannot be its own: error %d", pin, rc);
+        return;
+    }
+    bit_set(&hw->bound, pin);
+    irq_unmask(pin);
+}
+
+/* The guest may have written the entry of @pin. */
+static void changed(struct hwdom *hw, unsigned pin)
+{
+    uint64_t entry = READ_ONCE(hw->ioapic.regs.redirtbl[pin].bits);
+    if ((entry & ENTRY_MASKED) || !domain_may_use(hw->domain, &hw->domain->irqs, pin, pin))
+        return;
+    spin_lock(&hw->config);
+    if (!bit_test(&hw->bound, pin))
+        bind(hw, pin, entry);
+    spin_unlock(&hw->config);
+}
+
+bool hwdom_mem(struct domain *d, uint64_t gpa, unsigned size, bool write, uint64_t *value)
+{
+    struct hwdom *hw = d->hvm->hw;
+    if (gpa >> PAGE_SHIFT != IOAPIC_PAGE >> PAGE_SHIFT)
+        return false;
+    spin_lock(&hw->lock);
+    if (write)
+        ioapic_write(&hw->ioapic, gpa % PAGE_SIZE, (uint32_t)*value);
+    else
+        *value = ioapic_read(&hw->ioapic, gpa % PAGE_SIZE);
+    spin_unlock(&hw->lock);
+    for (unsigned pin = 0; write && pin < hw->pins; pin++)
+        if (!bit_test(&hw->bound, pin))
+            changed(hw, pin);
+    return true;
+}
+
+void hwdom_eoi(struct domain *d, uint8_t vector)
+{
+    struct hwdom *hw = d->hvm->hw;
+    spin_lock(&hw->lock);
+    ioapic_eoi(&hw->ioapic, vector);
+    spin_unlock(&hw->lock);
+}
+
+int hwdom_init(struct domain *d)
+{
+    struct hwdom *hw = zalloc(sizeof(*hw));
+    if (!hw)
+        return -XEN_ENOMEM;
+    hw->domain = d;
+    spin_init(&hw->config, RANK_HWDOM);
+    spin_init(&hw->lock, RANK_LINES);
+    hw->pins = min(irq_gsi_count, (unsigned)IOAPIC_PINS);
+    ioapic_reset(&hw->ioapic, &ops);
+    if (irq_gsi_count > IOAPIC_PINS)
+        log_warn("domain 0 has %u of %u interrupt lines", IOAPIC_PINS, irq_gsi_count);
+    d->hvm->hw = hw;
+    return 0;
+}
