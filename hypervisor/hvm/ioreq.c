@@ -145,6 +145,7 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
 
 void ioreq_answered(struct vcpu *v)
 {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* its answer is seen before we look: await() */
     if (v && (READ_ONCE(v->sched.blockers) & SCHED_IOREQ))
         sched_unblock(&v->sched, SCHED_IOREQ);
 }
