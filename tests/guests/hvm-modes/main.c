@@ -17,7 +17,8 @@
 const char test_name[] = "hvm-modes";
 
 void mode_run(unsigned mode, uint32_t code);
-extern uint8_t body32[], limit32[], down32[], read_only32[], hole32[], unknown32[], call32[];
+extern uint8_t task32[], body32[], limit32[], down32[], read_only32[], hole32[], unknown32[],
+    call32[];
 extern uint8_t low_start[], low_end[], low_body[], low_limit[], low_vm86[], low_fault_13[];
 extern uint32_t idt32[], idt32_entries[], pd_pse[];
 extern uint64_t pd_pae[], pdpt_pae[];
@@ -344,6 +345,16 @@ void test_main(void)
     CHECK_EQ(fault->vector, T_GP);
     CHECK_EQ(fault->ecx, 0x10);
     CHECK_EQ(fault->esi, 0x1000);
+
+    section("task switches");
+    for (unsigned mode = MODE_PROTECTED; mode <= MODE_PAE; mode++) {
+        run(mode, address(task32));
+        CHECK_EQ(RESULTS[0], 0x5a);
+        CHECK_EQ(RESULTS[1] & 0xffff, 72);
+        CHECK_EQ(RESULTS[2], 0x1234);
+        CHECK_EQ(RESULTS[3] & 0xffff, 80);
+        CHECK_EQ(RESULTS[4], 0x566e6558);
+    }
 
     section("virtual-8086 mode");
     run(MODE_VM86, low(low_vm86));

@@ -77,6 +77,24 @@
     rep lodsb %fs:(%esi)
 .endm
 
+/* Selector 72 is the current task from now on, 80 another one. */
+.macro load_tasks
+    mov $tss32, %eax
+    mov %ax, gdt + 72 + 2
+    shr $16, %eax
+    mov %al, gdt + 72 + 4
+    mov %ah, gdt + 72 + 7
+    movb $0x89, gdt + 72 + 5
+    mov $other_task, %eax
+    mov %ax, gdt + 80 + 2
+    shr $16, %eax
+    mov %al, gdt + 80 + 4
+    mov %ah, gdt + 80 + 7
+    movb $0x89, gdt + 80 + 5
+    mov $72, %ax
+    ltr %ax
+.endm
+
 /* --- there and back --- */
     .text
     .code64
@@ -190,15 +208,7 @@ to_vm86:
     movl $16, tss32 + 8     /* ss0 */
     movl %esp, tss32 + 4
     movl $from_vm86, RESUME
-    mov $tss32, %eax
-    mov %ax, gdt + 72 + 2
-    shr $16, %eax
-    mov %al, gdt + 72 + 4
-    mov %ah, gdt + 72 + 7
-    movb $0x89, gdt + 72 + 5
-    mov $72, %ax
-    ltr %ax
-    mov %cr4, %eax
+    load_tasks
     pushl $0                /* gs, fs, ds, es */
     pushl $0xfee0 >> 4 << 4
     pushl $0
@@ -253,7 +263,7 @@ fault32:
 1:  jmp *%eax
 
 /* --- 32-bit code --- */
-    .globl body32, limit32, down32, read_only32, hole32, unknown32, call32
+    .globl task32, body32, limit32, down32, read_only32, hole32, unknown32, call32
 body32:
     body
     ret
@@ -291,6 +301,27 @@ unknown32:
     movl $1f, RESUME
     imull %fs:0x380, %eax
 1:  ret
+task32: /* a hardware task switch, and back by another */
+    movl $1f, RESUME
+    load_tasks
+    mov %cr3, %eax
+    mov %eax, other_task + 28
+    mov %eax, tss32 + 28
+    ljmp $80, $0
+    movl $0x5a, RESULT
+    str RESULT + 4
+1:  ret
+in_task:
+    movl $0x1234, %fs:0x380
+    movl %fs:0x380, %eax
+    movl %eax, RESULT + 8
+    str RESULT + 12
+    mov $0x40000000, %eax
+    cpuid
+    mov %ebx, RESULT + 16
+    ljmp $72, $0
+    jmp in_task             /* the next switch comes back here */
+
 call32:
     mov CALL, %eax
     mov CALL + 4, %ebx
@@ -377,6 +408,7 @@ gdt:
     .quad 0xfe4097e00000037f /* 56: expand-down */
     .quad 0xfe4091e000000fff /* 64: read-only */
     .quad 0x0000890000002067 /* 72: TSS */
+    .quad 0x0000890000000067 /* 80 */
 gdt_long:
     .word . - gdt - 1
     .quad gdt
@@ -400,6 +432,11 @@ tss32: /* the port bitmap behind it allows all */
     .skip 102
     .word 104
     .skip 8192 + 8
+    .balign 16
+other_task:
+    .skip 32
+    .long in_task, 2, 0, 0, 0, 0, LOW_STACK - 0x400, 0, 0, 0
+    .long 16, 24, 16, 16, 48, 0, 0, 104 << 16 /* es, cs, ss, ds, fs, gs, ldt, bitmap */
     .balign 4096
     .globl pd_pse, pdpt_pae, pd_pae
 pd_pse: .skip 4096
