@@ -45,7 +45,7 @@ static int setup(void **state)
     memset(&l, 0, sizeof(l));
     now = 1000000;
     timer = ~0UL;
-    sends = 0;
+    sends = ends = 0;
     lapic_reset(&l, &ops, 6, false, false);
     lapic_write(&l, LAPIC_SVR, 0x1ff);
     return 0;
@@ -193,13 +193,116 @@ static void sending(void **state)
     }
 }
 
+static void level_triggered(void **state)
+{
+    assert_int_equal(lapic_trigger(&l, 0x41, true), LINE_TAKEN);
+    assert_int_equal(lapic_trigger(&l, 0x41, true), LINE_MERGED);
+    assert_int_equal(lapic_read(&l, LAPIC_TMR + 2), 2);
+    lapic_accept(&l, 0x41);
+    lapic_write(&l, LAPIC_EOI, 0);
+    assert_int_equal(ends, 1);
+    assert_int_equal(ended, 0x41);
+    lapic_trigger(&l, 0x41, false); /* the same vector by an edge: nobody is told */
+    lapic_accept(&l, 0x41);
+    lapic_write(&l, LAPIC_EOI, 0);
+    assert_int_equal(ends, 1);
+    lapic_write(&l, LAPIC_EOI, 0); /* nothing in service */
+    assert_int_equal(ends, 1);
+}
+
+static void missed(void **state)
+{
+    l.owed_most = 5;
+    lapic_write(&l, LAPIC_TIMER_DIVIDE, 0xb);
+    lapic_write(&l, LAPIC_LVT_TIMER, 0x20040);
+    lapic_write(&l, LAPIC_TIMER_INITIAL, 100000); /* 1 ms */
+    now += 3500000;
+    lapic_timer_fired(&l); /* three of them */
+    unsigned n = 0;
+    while (lapic_pending(&l) == 0x40 && n < 10) {
+        lapic_accept(&l, 0x40);
+        lapic_write(&l, LAPIC_EOI, 0);
+        n++;
+    }
+    assert_int_equal(n, 3);
+    now += 100000000;
+    lapic_timer_fired(&l);
+    assert_int_equal(l.owed, 5);
+    lapic_write(&l, LAPIC_LVT_TIMER, 0x40); /* stopped: nothing is owed any more */
+    assert_int_equal(l.owed, 0);
+}
+
+static void lint0(void **state)
+{
+    assert_false(lapic_extint(&l));
+    lapic_write(&l, LAPIC_LVT_LINT0, 0x700);
+    assert_true(lapic_extint(&l));
+    assert_false(lapic_lint0(&l));
+    assert_int_equal(lapic_pending(&l), -1);
+    lapic_write(&l, LAPIC_LVT_LINT0, 0x55);
+    assert_false(lapic_lint0(&l));
+    assert_int_equal(lapic_pending(&l), 0x55);
+    lapic_write(&l, LAPIC_LVT_LINT0, 0x400);
+    assert_true(lapic_lint0(&l));
+    lapic_reset(&l, &ops, 0, true, true); /* wired: let through from the start */
+    assert_true(lapic_extint(&l));
+    assert_int_equal(lapic_msr_write(&l, 0x1b, LAPIC_PAGE), 0);
+    assert_true(lapic_extint(&l)); /* without a local APIC it is the CPU's */
+}
+
+static void records(void **state)
+{
+    struct hvm_hw_lapic base, bad_base;
+    struct hvm_hw_lapic_regs regs, bad;
+    lapic_write(&l, LAPIC_TIMER_DIVIDE, 0xb);
+    lapic_write(&l, LAPIC_LVT_TIMER, 0x20040);
+    lapic_write(&l, LAPIC_TIMER_INITIAL, 100000);
+    lapic_write(&l, LAPIC_TPR, 0x30);
+    lapic_trigger(&l, 0x51, true);
+    lapic_trigger(&l, 0x62, false);
+    lapic_accept(&l, 0x62);
+    now += 400000;
+    lapic_save(&l, &base, &regs);
+    assert_int_equal(lapic_check(&l, &base), 0);
+    assert_int_equal(lapic_check_regs(&regs), 0);
+    lapic_reset(&l, &ops, 6, false, false);
+    now += 50000000; /* time stood between */
+    lapic_load(&l, &base);
+    lapic_load_regs(&l, &regs);
+    assert_int_equal(timer, now + 600000);
+    assert_int_equal(lapic_read(&l, LAPIC_PPR), 0x60);
+    lapic_write(&l, LAPIC_EOI, 0);
+    assert_int_equal(lapic_pending(&l), 0x51);
+    assert_int_equal(lapic_read(&l, LAPIC_TMR + 2), 1 << 17);
+
+    bad_base = base;
+    bad_base.apic_base_msr += 0x1000;
+    assert_true(lapic_check(&l, &bad_base) < 0);
+    bad_base = base;
+    bad_base.apic_base_msr ^= LAPIC_BASE_BSP;
+    assert_true(lapic_check(&l, &bad_base) < 0);
+    bad_base.apic_base_msr = LAPIC_PAGE | LAPIC_BASE_X2APIC;
+    assert_true(lapic_check(&l, &bad_base) < 0);
+    bad = regs;
+    bad.data[LAPIC_IRR * 16] = 1; /* vector 0 */
+    assert_true(lapic_check_regs(&bad) < 0);
+    bad = regs;
+    bad.data[LAPIC_TPR * 16 + 1] = 1;
+    assert_true(lapic_check_regs(&bad) < 0);
+    bad = regs;
+    bad.data[LAPIC_LVT_ERROR * 16 + 3] = 1;
+    assert_true(lapic_check_regs(&bad) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(priorities, setup),   cmocka_unit_test_setup(off, setup),
         cmocka_unit_test_setup(oneshot, setup),      cmocka_unit_test_setup(periodic, setup),
         cmocka_unit_test_setup(tsc_deadline, setup), cmocka_unit_test_setup(modes, setup),
-        cmocka_unit_test_setup(targets, setup),      cmocka_unit_test_setup(sending, setup),
+        cmocka_unit_test_setup(targets, setup),      cmocka_unit_test_setup(level_triggered, setup),
+        cmocka_unit_test_setup(missed, setup),       cmocka_unit_test_setup(lint0, setup),
+        cmocka_unit_test_setup(records, setup),      cmocka_unit_test_setup(sending, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
