@@ -19,7 +19,7 @@ begin:
     /* the sector behind this one, by the BIOS and the emulated disk */
     mov $0x0201, %ax
     mov $0x0002, %cx
-    mov $0, %dh
+    mov $0x0080, %dx
     mov $0x7e00, %bx
     int $0x13
     jc failed
