@@ -152,7 +152,7 @@ void ioreq_answered(struct vcpu *v)
 
 /* --- servers --- */
 
-/* Lock not held: allocates. */
+/* Lock held. */
 static int make_pages(struct domain *d, struct ioreq_server *s)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(s->page); i++) {
