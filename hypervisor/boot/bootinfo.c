@@ -114,10 +114,8 @@ void bootinfo_release(void)
 /* To memory from the allocator, which ends where the module does. False: there is none. */
 static bool move_module(struct boot_module *m)
 {
-    unsigned order = 0;
-    while (order < BUDDY_MAX_ORDER && (PAGE_SIZE << order) < m->size)
-        order++;
-    struct page *to = (PAGE_SIZE << order) < m->size ? NULL : page_alloc(order, 0);
+    unsigned order = page_order(m->size);
+    struct page *to = page_alloc(order, 0);
     if (!to)
         return false;
     uint64_t used = ROUND_UP(m->size, PAGE_SIZE) >> PAGE_SHIFT;

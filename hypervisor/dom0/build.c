@@ -42,9 +42,7 @@ static uint64_t choose_pages(void)
 /* The machine frame of every pseudo-physical one, largest blocks first. */
 static mfn_t *allocate(struct domain *d, uint64_t pages, unsigned *list_order)
 {
-    unsigned order = 0;
-    while ((PAGE_SIZE << order) < pages * sizeof(mfn_t))
-        order++;
+    unsigned order = page_order(pages * sizeof(mfn_t));
     struct page *list = page_alloc(order, 0);
     if (!list)
         panic("no memory for the list of domain 0's %lu frames", pages);

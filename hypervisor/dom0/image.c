@@ -15,10 +15,8 @@ static unsigned arena_used __initdata;
 
 static void *arena_alloc(void *opaque, size_t size)
 {
-    unsigned order = 0;
-    while (order < BUDDY_MAX_ORDER && (PAGE_SIZE << order) < size)
-        order++;
-    if ((PAGE_SIZE << order) < size || arena_used == ARENA_BLOCKS)
+    unsigned order = page_order(size);
+    if (arena_used == ARENA_BLOCKS)
         return NULL;
     struct page *page = page_alloc(order, 0);
     if (!page)

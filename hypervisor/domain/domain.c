@@ -89,11 +89,8 @@ static void free_rooms(struct domain *d)
     grant_domain_fini(d);
     pirq_domain_fini(d);
     event_domain_fini(d);
-    if (d->shared) {
-        struct page *page = virt_to_page(d->shared);
-        if (page_unshare(d, page))
-            page_free(page, 0);
-    }
+    if (d->shared)
+        page_unshare_free(d, virt_to_page(d->shared));
     range_free(&d->ioports);
     range_free(&d->iomem);
     range_free(&d->irqs);
@@ -102,19 +99,14 @@ static void free_rooms(struct domain *d)
     zfree(d);
 }
 
-static bool only_ours(const struct page *page)
-{
-    return READ_ONCE(page->refs) == (PAGE_REF_STATIC | 1);
-}
-
 /* Does another domain still map pages that we showed to @d? It cannot map them anew. */
 static bool still_shown(struct domain *d)
 {
     mfn_t frame;
-    if (!only_ours(virt_to_page(d->shared)))
+    if (!page_only_ours(virt_to_page(d->shared)))
         return true;
     for (unsigned i = 0; i < grant_table_frames(d); i++)
-        if (!grant_table_frame(d, i, &frame) && !only_ours(mfn_to_page(frame)))
+        if (!grant_table_frame(d, i, &frame) && !page_only_ours(mfn_to_page(frame)))
             return true;
     return ops_of(d)->shown && ops_of(d)->shown(d);
 }

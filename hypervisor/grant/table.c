@@ -100,14 +100,7 @@ void grant_domain_fini(struct domain *d)
     if (!t)
         return;
     for (unsigned i = 0; i < t->frames; i++) {
-        struct page *page = virt_to_page(t->shared[i]);
-        if (page_unshare(d, page)) {
-            xpage_free(t->shared[i]);
-        } else {
-            /* domain/ waits for that not to be; never give away what somebody can still write. */
-            log_warn("d%u: grant frame %u is still mapped; it is lost", d->id, i);
-            WRITE_ONCE(page->owner, dom_xen);
-        }
+        page_unshare_free(d, virt_to_page(t->shared[i]));
         zfree(t->active[i]);
         __atomic_fetch_sub(&d->overhead_pages, FRAME_CHARGE, __ATOMIC_RELAXED);
     }

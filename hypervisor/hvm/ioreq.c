@@ -331,7 +331,7 @@ bool ioreq_shown(const struct domain *d)
     const struct ioreq_domain *io = of(d);
     for (unsigned i = 0; io && i < SERVERS * 2; i++) {
         const void *p = io->server[i / 2].page[i % 2];
-        if (p && READ_ONCE(virt_to_page(p)->refs) != (PAGE_REF_STATIC | 1))
+        if (p && !page_only_ours(virt_to_page(p)))
             return true;
     }
     return false;
@@ -347,10 +347,7 @@ void ioreq_fini(struct domain *d)
         void *p = io->server[i / 2].page[i % 2];
         if (!p)
             continue;
-        if (page_unshare(d, virt_to_page(p)))
-            xpage_free(p);
-        else
-            WRITE_ONCE(virt_to_page(p)->owner, dom_xen);
+        page_unshare_free(d, virt_to_page(p));
         __atomic_fetch_sub(&d->overhead_pages, 1, __ATOMIC_RELAXED);
     }
     zfree(io);

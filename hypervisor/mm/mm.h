@@ -156,6 +156,12 @@ void *vmap_frames(const mfn_t *frames, unsigned n, unsigned flags);
 void *vmap_contiguous(mfn_t first, unsigned n, unsigned flags); /* device registers: MAP_UC */
 void vunmap(void *va, unsigned n); /* flushes every CPU; does not free the frames */
 
+/* The smallest order of a block that has @bytes; page_alloc() refuses what is too large. */
+static inline unsigned page_order(uint64_t bytes)
+{
+    return bytes <= PAGE_SIZE ? 0 : 64 - __builtin_clzl((bytes - 1) >> PAGE_SHIFT);
+}
+
 /* --- allocator (mm/buddy.c): orders 0 (4 KiB) to 18 (1 GiB) --- */
 #define BUDDY_MAX_ORDER 18
 #define ALLOC_ZERO      1u /* contents are zero */
@@ -211,6 +217,16 @@ int __must_check page_assign_exchanged(struct domain *d, struct page *page, unsi
 void page_share(struct domain *d, struct page *page);
 /* Ends that: the owner is cleared; false (nothing done) while the guest still maps it. */
 bool page_unshare(struct domain *d, struct page *page);
+/* The guest, or whoever else could see such a page, maps it no more. */
+static inline bool page_only_ours(const struct page *page)
+{
+    return READ_ONCE(page->refs) == (PAGE_REF_STATIC | 1);
+}
+/*
+ * With the last reference to @d: the page goes back to the allocator. Its owner has waited until
+ * page_only_ours(); should it not be, it is lost rather than given away while somebody can write.
+ */
+void page_unshare_free(struct domain *d, struct page *page);
 
 /* One more reference when @page is RAM owned by @d and alive; false otherwise. */
 bool __must_check page_get(struct page *page, const struct domain *d);

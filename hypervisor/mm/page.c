@@ -139,6 +139,17 @@ bool page_unshare(struct domain *d, struct page *page)
     return true;
 }
 
+void page_unshare_free(struct domain *d, struct page *page)
+{
+    if (page_unshare(d, page)) {
+        page_free(page, 0);
+        return;
+    }
+    log_warn("d%u: frame 0x%lx, which it was shown, is still mapped; it is lost", d->id,
+             page_to_mfn(page).n);
+    WRITE_ONCE(page->owner, dom_xen);
+}
+
 /* The last reference is gone. */
 static void page_release(struct page *page)
 {

@@ -65,9 +65,7 @@ static uint8_t *object(struct slab *s, unsigned i)
 
 static void *large_alloc(size_t size)
 {
-    unsigned order = 0;
-    while ((PAGE_SIZE << order) < size)
-        order++;
+    unsigned order = page_order(size);
     struct page *page = page_alloc(order, ALLOC_ZERO);
     if (!page)
         return NULL;

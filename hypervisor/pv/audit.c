@@ -92,9 +92,7 @@ static void each_page(struct audit *a, void (*fn)(struct audit *, struct page *)
 void pv_audit_domain(struct domain *d)
 {
     struct audit a = {.d = d};
-    unsigned order = 0;
-    while ((PAGE_SIZE << order) < max_mfn * sizeof(struct tally))
-        order++;
+    unsigned order = page_order(max_mfn * sizeof(struct tally));
     struct page *memory = page_alloc(order, 0);
     if (!memory) {
         log_error("d%u: no memory to audit it", d->id);
