@@ -73,6 +73,21 @@ static inline uint32_t inl(uint16_t port)
     return v;
 }
 
+/* @size: 1, 2 or 4 bytes. */
+static inline uint32_t port_in(uint16_t port, unsigned size)
+{
+    return size == 1 ? inb(port) : size == 2 ? inw(port) : inl(port);
+}
+static inline void port_out(uint16_t port, unsigned size, uint32_t v)
+{
+    if (size == 1)
+        outb(port, (uint8_t)v);
+    else if (size == 2)
+        outw(port, (uint16_t)v);
+    else
+        outl(port, v);
+}
+
 #define CR_ACCESSORS(n)                                                                            \
     static inline uint64_t read_cr##n(void)                                                        \
     {                                                                                              \

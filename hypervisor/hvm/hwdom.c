@@ -17,7 +17,7 @@
 #include "console/console.h"
 #include "hvm/dev/ioapic.h"
 #include "hvm/hvm.h"
-#include "irq/irq.h"
+#include "irq/pci_port.h"
 #include "lib/string.h"
 
 struct hwdom {
@@ -25,7 +25,6 @@ struct hwdom {
     struct spinlock config, lock;
     unsigned pins;        /* [I] that lead to lines of the machine */
     uint64_t bound;       /* [config] a bit each */
-    uint32_t pci_address; /* [a] what it wrote to port 0xcf8 */
     struct ioapic ioapic; /* [lock] */
 };
 
@@ -43,50 +42,16 @@ bool hwdom_map(struct domain *d, gfn_t g)
     return !rc;
 }
 
-#define PCI_ADDRESS 0xcf8
-#define PCI_DATA    0xcfc
-#define PCI_ENABLE  (1u << 31)
-
-/* Bits 24-27 of the address extend the register's number as AMD's processors do. */
-static bool pci_port(struct hwdom *hw, uint16_t port, unsigned size, bool write, uint32_t *value)
-{
-    uint32_t a = READ_ONCE(hw->pci_address);
-    uint16_t reg = (a & 0xfc) | (a >> 16 & 0xf00) | (port & 3);
-    if (port == PCI_ADDRESS && size == 4) {
-        if (write)
-            WRITE_ONCE(hw->pci_address, *value);
-        else
-            *value = a;
-        return true;
-    }
-    if ((port & ~3) != PCI_DATA)
-        return false;
-    if (!(a & PCI_ENABLE) || (port & 3) + size > 4)
-        return true;
-    if (write)
-        pci_write(0, a >> 16, a >> 8, reg, size, *value);
-    else
-        *value = pci_read(0, a >> 16, a >> 8, reg, size);
-    return true;
-}
-
 bool hwdom_port(struct domain *d, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
-    if (pci_port(d->hvm->hw, port, size, write, value))
+    if (pci_port_access(&d->hvm->pci_address, true, port, size, write, value))
         return true;
     if (!domain_may_use(d, &d->ioports, port, port + size - 1u))
         return false;
-    switch (size) {
-    case 1:
-        write ? outb(port, *value) : (void)(*value = inb(port));
-        break;
-    case 2:
-        write ? outw(port, *value) : (void)(*value = inw(port));
-        break;
-    default:
-        write ? outl(port, *value) : (void)(*value = inl(port));
-        break;
-    }
+    if (write)
+        port_out(port, size, *value);
+    else
+        *value = port_in(port, size);
     return true;
 }
 

@@ -12,13 +12,11 @@
 #include "hvm/hwdom.h"
 #include "hvm/ioreq.h"
 #include "hvm/platform.h"
+#include "irq/pci_port.h"
 
 #include <xen/hvm/ioreq.h>
 
-#define PCI_ADDRESS 0xcf8
-#define PCI_DATA    0xcfc
-#define PCI_ENABLE  (1u << 31)
-#define DEBUG_PORT  0xe9
+#define DEBUG_PORT 0xe9
 
 static void debug_char(struct domain *d, char c)
 {
@@ -45,10 +43,11 @@ static bool pci_request(const struct domain *d, uint16_t port, unsigned size,
                         struct ioreq_access *a)
 {
     uint32_t address = READ_ONCE(d->hvm->pci_address);
-    if ((port & ~3) != PCI_DATA || (port & 3) + size > 4 || !(address & PCI_ENABLE))
+    uint16_t reg;
+    if (!pci_port_register(address, port, size, &reg))
         return false;
     a->type = IOREQ_TYPE_PCI_CONFIG;
-    a->addr = (uint64_t)(address >> 8 & 0xffff) << 32 | (address & 0xfc) | (port & 3);
+    a->addr = (uint64_t)(address >> 8 & 0xffff) << 32 | (reg & 0xff);
     return true;
 }
 
@@ -56,7 +55,7 @@ static bool pci_request(const struct domain *d, uint16_t port, unsigned size,
 static bool own_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
     struct domain *d = v->domain;
-    if (port == PCI_ADDRESS && size == 4 && write)
+    if (port == PCI_PORT_ADDRESS && size == 4 && write)
         WRITE_ONCE(d->hvm->pci_address, *value);
     if (port == DEBUG_PORT && size == 1) {
         if (write)

@@ -75,6 +75,4 @@ uint32_t pci_read(uint16_t segment, uint8_t bus, uint8_t devfn, uint16_t reg, un
 void pci_write(uint16_t segment, uint8_t bus, uint8_t devfn, uint16_t reg, unsigned size,
                uint32_t value);
 
-/* The 0xcf8/0xcfc pair as a domain sees it: the address is latched per domain (pv/privileged.c). */
-
 #endif

@@ -70,7 +70,7 @@ uint32_t pci_read(uint16_t segment, uint8_t bus, uint8_t devfn, uint16_t reg, un
         value = size == 1 ? *m : size == 2 ? *(volatile uint16_t *)m : *(volatile uint32_t *)m;
     } else if (select_port(segment, bus, devfn, reg)) {
         uint16_t port = (uint16_t)(CONFIG_DATA + reg % 4);
-        value = size == 1 ? inb(port) : size == 2 ? inw(port) : inl(port);
+        value = port_in(port, size);
     }
     spin_unlock(&lock);
     return value;
@@ -91,12 +91,7 @@ void pci_write(uint16_t segment, uint8_t bus, uint8_t devfn, uint16_t reg, unsig
         *(volatile uint32_t *)m = value;
     } else if (select_port(segment, bus, devfn, reg)) {
         uint16_t port = (uint16_t)(CONFIG_DATA + reg % 4);
-        if (size == 1)
-            outb(port, (uint8_t)value);
-        else if (size == 2)
-            outw(port, (uint16_t)value);
-        else
-            outl(port, value);
+        port_out(port, size, value);
     }
     spin_unlock(&lock);
 }

@@ -12,7 +12,7 @@
  * All of it happens on the current vCPU, without locks.
  */
 #include "emulate/emulate.h"
-#include "irq/irq.h"
+#include "irq/pci_port.h"
 #include "pv/internal.h"
 
 /* --- memory and segments, for string instructions --- */
@@ -85,70 +85,40 @@ static bool level_allows(struct vcpu *v, uint16_t port, unsigned size)
     return v->pv->iopl >= (v->pv->kernel_mode ? 1 : 3) || bitmap_allows(v, port, size);
 }
 
-#define PCI_ADDRESS 0xcf8
-#define PCI_DATA    0xcfc
-#define PCI_ENABLE  (1u << 31)
-
-/* Is this an access to the configuration space, of which register? Bits 24-27 of the address extend
- * it as AMD's processors do. */
-static bool pci_decode(const struct domain *d, uint16_t port, unsigned size, uint16_t *reg)
-{
-    uint32_t address = READ_ONCE(d->pv->pci_address);
-    if ((port & ~3) != PCI_DATA || (port & 3) + size > 4 || !(address & PCI_ENABLE))
-        return false;
-    *reg = (address & 0xfc) | (address >> 16 & 0xf00) | (port & 3);
-    return true;
-}
-
 static bool owns(struct domain *d, uint16_t port, unsigned size)
 {
     return domain_may_use(d, &d->ioports, port, port + size - 1u);
 }
 
+static enum emulate_result io(struct vcpu *v, uint16_t port, unsigned size, bool write,
+                              uint32_t *value)
+{
+    struct domain *d = v->domain;
+    if (pci_port_access(&d->pv->pci_address, d->privileged, port, size, write, value) ||
+        !owns(d, port, size))
+        return EMULATE_OK;
+    if (write)
+        port_out(port, size, *value);
+    else
+        *value = port_in(port, size);
+    return EMULATE_OK;
+}
+
 static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t port, unsigned size,
                                    uint32_t *value)
 {
-    struct vcpu *v = ctx->data;
-    struct domain *d = v->domain;
-    uint16_t reg;
-    if (!level_allows(v, port, size))
+    if (!level_allows(ctx->data, port, size))
         return emulate_raise(ctx, X86_GP, 0);
     *value = ~0u;
-    if (port == PCI_ADDRESS && size == 4) {
-        *value = READ_ONCE(d->pv->pci_address);
-    } else if ((port & ~3) == PCI_DATA) {
-        uint32_t a = READ_ONCE(d->pv->pci_address);
-        if (d->privileged && pci_decode(d, port, size, &reg))
-            *value = pci_read(0, a >> 16, a >> 8, reg, size);
-    } else if (owns(d, port, size)) {
-        *value = size == 1 ? inb(port) : size == 2 ? inw(port) : inl(port);
-    }
-    return EMULATE_OK;
+    return io(ctx->data, port, size, false, value);
 }
 
 static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t port, unsigned size,
                                     uint32_t value)
 {
-    struct vcpu *v = ctx->data;
-    struct domain *d = v->domain;
-    uint16_t reg;
-    if (!level_allows(v, port, size))
+    if (!level_allows(ctx->data, port, size))
         return emulate_raise(ctx, X86_GP, 0);
-    if (port == PCI_ADDRESS && size == 4) {
-        WRITE_ONCE(d->pv->pci_address, value);
-    } else if ((port & ~3) == PCI_DATA) {
-        uint32_t a = READ_ONCE(d->pv->pci_address);
-        if (d->privileged && pci_decode(d, port, size, &reg))
-            pci_write(0, a >> 16, a >> 8, reg, size, value);
-    } else if (owns(d, port, size)) {
-        if (size == 1)
-            outb(port, value);
-        else if (size == 2)
-            outw(port, value);
-        else
-            outl(port, value);
-    }
-    return EMULATE_OK;
+    return io(ctx->data, port, size, true, &value);
 }
 
 int pv_set_iobitmap(struct vcpu *v, uint64_t bitmap, uint32_t ports)
