@@ -178,7 +178,7 @@ static void put_acpi(struct domain *d)
 static bool has(const struct domain *d, uint64_t at, uint64_t n)
 {
     for (uint64_t g = at >> PAGE_SHIFT; g <= (at + n - 1) >> PAGE_SHIFT; g++)
-        if (!p2m_is_mapped(d, gfn(g)))
+        if (p2m_kind(d, gfn(g)) == P2M_NONE)
             return false;
     return true;
 }

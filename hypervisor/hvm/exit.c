@@ -148,21 +148,27 @@ static void rdpmc(struct vcpu *v)
     hvm_inject_gp(v);
 }
 
-/* Mapped by now, or already no more in our way: then the guest just tries again. */
+/*
+ * What is mapped by now, or no more in the guest's way, the guest just tries again. A write to ROM
+ * is executed, and lost.
+ */
 static void nested_fault(struct vcpu *v)
 {
     struct hvm_exit *e = &v->hvm->exit;
     gfn_t g = gfn(e->gpa >> PAGE_SHIFT);
-    if (p2m_is_mapped(v->domain, g)) {
-        if (!(e->access & HVM_WRITE) || !p2m_is_read_only(v->domain, g))
+    bool write = e->access & HVM_WRITE;
+    switch (p2m_kind(v->domain, g)) {
+    case P2M_NONE:
+        break;
+    case P2M_ROM:
+        if (!write)
             return;
-        if (p2m_is_lent(v->domain, g)) {
+        break;
+    case P2M_LENT_READ:
+        if (write)
             hvm_inject_gp(v);
-            return;
-        }
-        /* Its own, as the device model made it: ROM. The write is executed, and lost. */
-    }
-    if (e->access == HVM_FETCH && p2m_is_mapped(v->domain, g)) {
+        return;
+    default:
         return;
     }
     if (v->domain->hvm->hw && hwdom_map(v->domain, g))

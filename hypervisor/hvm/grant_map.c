@@ -15,7 +15,8 @@ static int grant_map(struct grant_place *at __unused, uint64_t addr, mfn_t frame
     gfn_t g = gfn(addr >> PAGE_SHIFT);
     if (flags & (GNTMAP_contains_pte | GNTMAP_application_map) || !mfn_is_ram(frame))
         return GNTST_general_error;
-    if (p2m_is_ram(d, g))
+    enum p2m_kind there = p2m_kind(d, g);
+    if (there != P2M_NONE && there != P2M_DEVICE)
         return GNTST_bad_virt_addr;
     int rc = p2m_add_lent(d, g, mfn_to_page(frame), !(flags & GNTMAP_readonly));
     return rc == 0 ? GNTST_okay : rc == -XEN_EINVAL ? GNTST_bad_virt_addr : GNTST_general_error;

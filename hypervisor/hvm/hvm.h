@@ -96,10 +96,16 @@ bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page); /* no 
 void p2m_flush(struct domain *d);
 /* The RAM at @g, a reference taken; NULL. Whoever owns it; *writable: by us, through that. */
 struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
-bool p2m_is_mapped(const struct domain *d, gfn_t g);
-bool p2m_is_ram(const struct domain *d, gfn_t g);       /* mapped, and no device's */
-bool p2m_is_read_only(const struct domain *d, gfn_t g); /* mapped, but not for writing */
-bool p2m_is_lent(const struct domain *d, gfn_t g);      /* mapped, another domain's */
+/* What a guest frame number stands for. */
+enum p2m_kind {
+    P2M_NONE,
+    P2M_RAM,
+    P2M_ROM,       /* its own frame, which it cannot write */
+    P2M_LENT,      /* another domain's */
+    P2M_LENT_READ, /* another domain's, for reading */
+    P2M_DEVICE     /* of the machine */
+};
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t g);
 /* A frame of its own becomes ROM or RAM; the caller flushes. -XEN_ENOENT, -XEN_EINVAL, -XEN_ENOMEM
  */
 int __must_check p2m_set_writable(struct domain *d, gfn_t g, bool writable);

@@ -100,7 +100,7 @@ static enum emulate_result access(struct emulate_ctx *ctx, uint64_t addr, void *
     enum emulate_result r = find(ctx, addr, n, kind, &o);
     for (unsigned i = 0; r == EMULATE_OK && i < o.parts; p += o.part[i].n, i++) {
         uint64_t gpa = o.part[i].gpa;
-        if (!p2m_is_mapped(d, gfn(gpa >> PAGE_SHIFT)))
+        if (p2m_kind(d, gfn(gpa >> PAGE_SHIFT)) == P2M_NONE)
             r = device(v, gpa, p, o.part[i].n, write);
         else if (write && hvm_copy_to_gpa(d, gpa, p, o.part[i].n))
             continue; /* not to be written: lost */

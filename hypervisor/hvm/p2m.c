@@ -276,7 +276,7 @@ static bool take_out(struct domain *d, gfn_t g, const struct page *page, uint64_
     struct p2m *p = p2m_of(d);
     uint64_t old = 0;
     int rc;
-    if (!p2m_is_mapped(d, g))
+    if (p2m_kind(d, g) == P2M_NONE)
         return false;
     spin_lock(&p->lock);
     uint64_t *e = find_slot(d, g, 1, false, &rc);
@@ -334,20 +334,23 @@ static uint64_t lookup(const struct domain *d, gfn_t g)
     }
 }
 
-bool p2m_is_mapped(const struct domain *d, gfn_t g)
+enum p2m_kind p2m_kind(const struct domain *d, gfn_t g)
 {
-    return lookup(d, g) & NPT_P;
-}
-
-bool p2m_is_lent(const struct domain *d, gfn_t g)
-{
-    return (lookup(d, g) & (NPT_P | NPT_LENT)) == (NPT_P | NPT_LENT);
+    uint64_t e = lookup(d, g);
+    if (!(e & NPT_P))
+        return P2M_NONE;
+    if (e & NPT_DEVICE)
+        return P2M_DEVICE;
+    bool writable = e & NPT_RW;
+    if (e & NPT_LENT)
+        return writable ? P2M_LENT : P2M_LENT_READ;
+    return writable ? P2M_RAM : P2M_ROM;
 }
 
 int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
 {
     int rc;
-    if (!p2m_is_mapped(d, g))
+    if (p2m_kind(d, g) == P2M_NONE)
         return -XEN_ENOENT;
     spin_lock(&p2m_of(d)->lock);
     uint64_t *e = find_slot(d, g, 1, false, &rc);
@@ -357,16 +360,6 @@ int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
         rc = -XEN_EINVAL;
     spin_unlock(&p2m_of(d)->lock);
     return rc;
-}
-
-bool p2m_is_ram(const struct domain *d, gfn_t g)
-{
-    return (lookup(d, g) & (NPT_P | NPT_DEVICE)) == NPT_P;
-}
-
-bool p2m_is_read_only(const struct domain *d, gfn_t g)
-{
-    return (lookup(d, g) & (NPT_P | NPT_RW | NPT_DEVICE)) == NPT_P;
 }
 
 struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)

@@ -177,7 +177,7 @@ static long remove_one(guest_ptr_t arg)
         rc = find(r.domid, XENMEM_remove_from_physmap, &d);
     if (rc)
         return rc;
-    rc = p2m_is_mapped(d, gfn(r.gpfn)) ? 0 : -XEN_ENOENT;
+    rc = p2m_kind(d, gfn(r.gpfn)) == P2M_NONE ? -XEN_ENOENT : 0;
     vacate(d, gfn(r.gpfn));
     domain_put(d);
     return rc;
