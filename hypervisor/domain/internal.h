@@ -38,8 +38,6 @@ int __must_check runstate_write(struct vcpu *v); /* to its area; the kernel's ta
 
 /* --- guest_time.c --- */
 void vcpu_timers_init(struct vcpu *v);
-/* On the CPU that v runs on, if that is this one. */
-void vcpu_timer_set(struct vcpu *v, struct timer *t, ns_t when);
 int __must_check vcpu_set_singleshot(struct vcpu *v, ns_t when, bool only_future);
 int __must_check vcpu_set_periodic(struct vcpu *v, ns_t period); /* 0 stops */
 /* What v, the current one, wants at guest virtual addresses; -XEN_EFAULT: not mapped there. */

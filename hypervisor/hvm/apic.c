@@ -16,15 +16,10 @@ static struct hvm_vcpu *of(struct lapic *l)
 static void set_timer(struct lapic *l, uint64_t when)
 {
     struct hvm_vcpu *h = of(l);
-    unsigned here = this_cpu()->id;
-    if (when == NS_NEVER) {
-        /* One that is firing just now may still raise its interrupt: as on a real APIC. */
+    if (when == NS_NEVER) /* one that is firing just now may still raise its interrupt */
         timer_set(&h->lapic_timer, NS_NEVER);
-        return;
-    }
-    if (h->vcpu == current_vcpu() && h->lapic_timer.cpu != here)
-        timer_migrate(&h->lapic_timer, here);
-    timer_set(&h->lapic_timer, min(when, time_now() + SECONDS(86400UL * 365)));
+    else
+        vcpu_timer_set(h->vcpu, &h->lapic_timer, when);
 }
 
 /* How many missed interrupts of a periodic timer are made up for: HVM_PARAM_TIMER_MODE. */

@@ -87,14 +87,10 @@ static void fire(unsigned irq, void *data)
     spin_unlock(&hw->lock);
 }
 
-#define ENTRY_LOW    (1UL << 13)
-#define ENTRY_LEVEL  (1UL << 15)
-#define ENTRY_MASKED (1UL << 16)
-
-static void bind(struct hwdom *hw, unsigned pin, uint64_t entry)
+static void bind(struct hwdom *hw, unsigned pin, union vioapic_redir_entry entry)
 {
     struct domain *d = hw->domain;
-    int rc = irq_set_trigger(pin, entry & ENTRY_LEVEL, entry & ENTRY_LOW);
+    int rc = irq_set_trigger(pin, entry.fields.trig_mode, entry.fields.polarity);
     if (!rc)
         rc = irq_bind(pin, fire, hw, d->vcpu[0]->sched.cpu);
     if (rc) {
@@ -108,8 +104,8 @@ static void bind(struct hwdom *hw, unsigned pin, uint64_t entry)
 /* The guest may have written the entry of @pin. */
 static void changed(struct hwdom *hw, unsigned pin)
 {
-    uint64_t entry = READ_ONCE(hw->ioapic.regs.redirtbl[pin].bits);
-    if ((entry & ENTRY_MASKED) || !domain_may_use(hw->domain, &hw->domain->irqs, pin, pin))
+    union vioapic_redir_entry entry = {.bits = READ_ONCE(hw->ioapic.regs.redirtbl[pin].bits)};
+    if (entry.fields.mask || !domain_may_use(hw->domain, &hw->domain->irqs, pin, pin))
         return;
     spin_lock(&hw->config);
     if (!bit_test(&hw->bound, pin))

@@ -118,17 +118,16 @@ bool platform_has_callback(const struct domain *d)
 
 /* --- devices brought up to date; the lock is held --- */
 
+/* They follow whichever vCPU touches them. */
 static void set_timer(struct platform *p, struct timer *t, uint64_t when)
 {
-    unsigned here = this_cpu()->id;
+    struct vcpu *v = current_vcpu();
     if (p->stopped)
         return;
-    if (when != NS_NEVER) {
-        when = min(when, time_now() + SECONDS(86400));
-        if (current_domain() == p->domain && t->cpu != here)
-            timer_migrate(t, here);
-    }
-    timer_set(t, when);
+    if (when == NS_NEVER)
+        timer_set(t, NS_NEVER);
+    else
+        vcpu_timer_set(v->domain == p->domain ? v : p->domain->vcpu[0], t, when);
 }
 
 static void update_pit(struct platform *p, uint64_t now)
