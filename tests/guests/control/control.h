@@ -2,16 +2,8 @@
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
-#include "guest.h"
-#include <xen/domctl.h>
-#include <xen/sysctl.h>
+#include "tools.h"
 
-extern struct xen_domctl dc;
-extern struct xen_sysctl sc;
-long domctl(uint32_t cmd, uint16_t domain); /* with dc.u filled in */
-long sysctl(uint32_t cmd);
-void nap(uint64_t ns);
-uint64_t free_pages(void);
 void check_free(uint64_t want, const char *file, int line);
 bool domain_info(uint16_t d, struct xen_domctl_getdomaininfo *info);
 struct xen_domctl_createdomain plain_config(void);
@@ -19,7 +11,17 @@ long create_with(struct xen_domctl_createdomain c, uint16_t wanted, uint16_t *id
 long destroy(uint16_t d);
 long populate(uint16_t d, xen_pfn_t *list, unsigned long n, unsigned order);
 
-/* Flat 32-bit code at @rip for vCPU 0 of a hardware-virtualized domain (hvm.c). */
+/*
+ * hvm.c: a hardware-virtualized domain with one vCPU and 2 MiB of memory from 0 on, paused; its
+ * frames at a window of ours, of which there is one for even and one for odd numbers; and flat
+ * 32-bit code at @rip for its vCPU.
+ */
+#define HVM_FRAMES    512
+#define HVM_CODE_AT   0x1000
+#define HVM_RESULT_AT 0x2000
+uint16_t hvm_build(uint32_t emulation);
+void *map_gfn(uint16_t d, uint64_t gfn); /* NULL: nothing is there */
+void unmap_gfn(void *at);
 long flat_registers(uint16_t d, uint64_t rip);
 
 void device_model(void); /* device_model.c */

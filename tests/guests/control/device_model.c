@@ -11,13 +11,10 @@
 #include <xen/memory.h>
 #include <xen/sched.h>
 
-#define FRAMES    512
-#define CODE_AT   0x1000
-#define RESULT_AT 0x2000
-#define PORT      0x5000
-#define WHOLE_PC  (XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI)
+#define PORT     0x5000
+#define WHOLE_PC (XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI)
 
-/* mov $PORT, %edx; in (%dx), %eax; mov %eax, RESULT_AT; inc %edx; out %al, (%dx); cli; hlt */
+/* mov $PORT, %edx; in (%dx), %eax; mov %eax, HVM_RESULT_AT; inc %edx; out %al, (%dx); cli; hlt */
 static const uint8_t code[] = {0xba, 0x00, 0x50, 0x00, 0x00, 0xed, 0xa3, 0x00, 0x20,
                                0x00, 0x00, 0x42, 0xee, 0xfa, 0xf4};
 static uint8_t window[PAGE_SIZE] __attribute__((aligned(4096)));
@@ -131,13 +128,13 @@ static void refused(uint16_t d)
 
 static void put_code(uint16_t d)
 {
-    static uint8_t space[PAGE_SIZE] __attribute__((aligned(4096)));
+    uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
-    CHECK_EQ(HC(update_va_mapping_otherdomain, space, MAKE_PTE(CODE_AT >> PAGE_SHIFT, PTE_KERN),
-                UVMF_INVLPG | UVMF_ALL, d),
-             0);
-    memcpy(space, code, sizeof(code));
-    map_rw(space);
+    CHECK(at);
+    if (!at)
+        return;
+    memcpy(at, code, sizeof(code));
+    unmap_gfn(at);
 }
 
 /* Waits until the request is there. */
@@ -200,12 +197,12 @@ static void requests(uint16_t d)
     CHECK_EQ(slot->dir, IOREQ_WRITE);
     CHECK_EQ(slot->data, 0x78);
 
-    volatile uint32_t *result = (uint32_t *)page_alloc();
-    CHECK_EQ(HC(update_va_mapping_otherdomain, result,
-                MAKE_PTE(RESULT_AT >> PAGE_SHIFT, PTE_KERN), UVMF_INVLPG | UVMF_ALL, d),
-             0);
-    CHECK_EQ(*result, 0x12345678);
-    map_rw((void *)result);
+    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
+    CHECK(result);
+    if (result) {
+        CHECK_EQ(*result, 0x12345678);
+        unmap_gfn((void *)result);
+    }
     /* Nobody answers the second one: the domain is shut down and destroyed all the same. */
     struct xen_domctl_getdomaininfo now = {0};
     CHECK_EQ(DM(d, remote_shutdown, .reason = SHUTDOWN_crash), 0);
@@ -217,25 +214,12 @@ static void requests(uint16_t d)
 
 void device_model(void)
 {
-    struct xen_domctl_createdomain c = plain_config();
-    static xen_pfn_t at;
     uint64_t before = free_pages();
-    uint16_t d = 0;
+    uint16_t d = hvm_build(WHOLE_PC);
 
-    c.max_vcpus = 1;
-    c.flags |= XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
-    c.arch.emulation_flags = WHOLE_PC;
-    CHECK_EQ(create_with(c, 0, &d), 0);
-    memset(&dc.u, 0, sizeof(dc.u));
-    dc.u.max_mem.max_memkb = FRAMES * 4;
-    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
-    dc.u.max_vcpus.max = 1;
-    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, d), 0);
-    at = 0;
-    CHECK_EQ(populate(d, &at, 1, 9), 1);
     refused(d);
     put_code(d);
-    CHECK_EQ(flat_registers(d, CODE_AT), 0);
+    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     requests(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);

@@ -8,11 +8,6 @@
 #include <xen/hvm/params.h>
 #include <xen/hvm/save.h>
 
-#define FRAMES    512
-#define CODE_AT   0x1000
-#define RESULT_AT 0x2000
-#define ECX       0x4d4d566e /* of CPUID leaf 0x40000000 */
-
 static struct {
     struct hvm_save_descriptor head;
     struct hvm_save_header header;
@@ -23,24 +18,23 @@ static struct {
 _Static_assert(sizeof(stream) == 3 * 8 + sizeof(struct hvm_save_header) + sizeof(struct hvm_hw_cpu),
                "no holes");
 static uint8_t buffer[32768];
-static xen_pfn_t list[FRAMES];
 
-/* mov $0x40000000, %eax; cpuid; mov %ebx, RESULT_AT; incl RESULT_AT + 4; cli; hlt */
+/* mov $0x40000000, %eax; cpuid; mov %ebx, HVM_RESULT_AT; incl HVM_RESULT_AT + 4; cli; hlt */
 static const uint8_t code[] = {0xb8, 0x00, 0x00, 0x00, 0x40, 0x0f, 0xa2, 0x89, 0x1d,
                                0x00, 0x20, 0x00, 0x00, 0xff, 0x05, 0x04, 0x20, 0x00,
                                0x00, 0xfa, 0xf4};
 
-static struct xen_domctl_createdomain hvm_config(void)
+static struct xen_domctl_createdomain hvm_config(uint32_t emulation)
 {
     struct xen_domctl_createdomain c = plain_config();
 
     c.max_vcpus = 1;
     c.flags |= XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap;
-    c.arch.emulation_flags = XEN_X86_EMU_LAPIC;
+    c.arch.emulation_flags = emulation;
     return c;
 }
 
-static void *map_gfn(uint16_t d, uint64_t gfn)
+void *map_gfn(uint16_t d, uint64_t gfn)
 {
     static uint8_t window[2][PAGE_SIZE] __attribute__((aligned(4096)));
     void *at = window[gfn & 1];
@@ -50,7 +44,7 @@ static void *map_gfn(uint16_t d, uint64_t gfn)
     return at;
 }
 
-static void unmap_gfn(void *at)
+void unmap_gfn(void *at)
 {
     map_rw(at);
 }
@@ -73,7 +67,7 @@ static void flat(void)
     c->cr0 = 0x11;
     c->dr6 = 0xffff0ff0;
     c->dr7 = 0x400;
-    c->rip = CODE_AT;
+    c->rip = HVM_CODE_AT;
 }
 
 static long set_stream(uint16_t d, uint32_t size)
@@ -137,14 +131,14 @@ static void streams(uint16_t d)
     CHECK(c);
     if (!c)
         return;
-    CHECK_EQ(c->rip, CODE_AT);
+    CHECK_EQ(c->rip, HVM_CODE_AT);
     CHECK_EQ(c->cs_arbytes, 0xc9b);
     memset(&dc.u, 0, sizeof(dc.u));
     dc.u.hvmcontext_partial.type = HVM_SAVE_CODE(CPU);
     dc.u.hvmcontext_partial.bufsz = sizeof(buffer);
     dc.u.hvmcontext_partial.buffer.p = buffer;
     CHECK_EQ(domctl(XEN_DOMCTL_gethvmcontext_partial, d), 0);
-    CHECK_EQ(((struct hvm_hw_cpu *)buffer)->rip, CODE_AT);
+    CHECK_EQ(((struct hvm_hw_cpu *)buffer)->rip, HVM_CODE_AT);
 }
 
 static void parameters(uint16_t d)
@@ -171,7 +165,7 @@ static void parameters(uint16_t d)
 static void run(uint16_t d)
 {
     struct xen_domctl_getdomaininfo info = {0};
-    uint8_t *at = map_gfn(d, CODE_AT >> PAGE_SHIFT);
+    uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
     uint64_t end = time_now() + 2000000000;
 
     CHECK(at);
@@ -179,7 +173,7 @@ static void run(uint16_t d)
         return;
     memcpy(at, code, sizeof(code));
     unmap_gfn(at);
-    CHECK(!map_gfn(d, FRAMES + 1)); /* nothing is there */
+    CHECK(!map_gfn(d, HVM_FRAMES + 1)); /* nothing is there */
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
     while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
         nap(1000000);
@@ -187,33 +181,41 @@ static void run(uint16_t d)
     }
     CHECK(info.flags & XEN_DOMINF_shutdown);
     CHECK(info.flags & XEN_DOMINF_hvm_guest);
-    volatile uint32_t *result = map_gfn(d, RESULT_AT >> PAGE_SHIFT);
+    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     CHECK_EQ(result[0], 0x566e6558);
     CHECK_EQ(result[1], 1);
     unmap_gfn((void *)result);
 }
 
+uint16_t hvm_build(uint32_t emulation)
+{
+    xen_pfn_t at = 0;
+    uint16_t d = 0;
+
+    CHECK_EQ(create_with(hvm_config(emulation), 0, &d), 0);
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.max_mem.max_memkb = HVM_FRAMES * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
+    dc.u.max_vcpus.max = 1;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, d), 0);
+    CHECK_EQ(populate(d, &at, 1, 9), 1); /* one large leaf */
+    CHECK_EQ(at, 0);                     /* its own number stays */
+    return d;
+}
+
 void hardware(void)
 {
-    struct xen_domctl_createdomain c = hvm_config();
+    /* All but the local APIC. */
+    struct xen_domctl_createdomain c = hvm_config(0x7fe);
     uint64_t before = free_pages();
     uint16_t d;
 
     section("a hardware-virtualized domain");
-    c.arch.emulation_flags = 0x7fe; /* all but the local APIC */
     CHECK_EQ(create_with(c, 0, &d), -XEN_EOPNOTSUPP);
-    c = hvm_config();
+    c = hvm_config(XEN_X86_EMU_LAPIC);
     c.flags &= ~(uint32_t)XEN_DOMCTL_CDF_hvm;
     CHECK_REFUSED(create_with(c, 0, &d));
-    CHECK_EQ(create_with(hvm_config(), 0, &d), 0);
-    memset(&dc.u, 0, sizeof(dc.u));
-    dc.u.max_mem.max_memkb = FRAMES * 4;
-    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
-    dc.u.max_vcpus.max = 1;
-    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, d), 0);
-    list[0] = 0;
-    CHECK_EQ(populate(d, list, 1, 9), 1); /* one large leaf */
-    CHECK_EQ(list[0], 0);                 /* its own number stays */
+    d = hvm_build(XEN_X86_EMU_LAPIC);
     parameters(d);
     streams(d);
     run(d);

@@ -315,21 +315,6 @@ static void restore(void)
              start_info->nr_pages);
 }
 
-static uint64_t argument(const char *name, uint64_t value)
-{
-    const char *at = (const char *)start_info->cmd_line;
-    size_t n = strlen(name);
-
-    for (; *at; at++)
-        if (!strncmp(at, name, n)) {
-            value = 0;
-            for (at += n; *at >= '0' && *at <= '9'; at++)
-                value = value * 10 + (uint64_t)(*at - '0');
-            break;
-        }
-    return value;
-}
-
 void test_main(void)
 {
     uint64_t seed = argument("seed=", 1), calls = argument("calls=", 200000);

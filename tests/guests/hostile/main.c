@@ -9,54 +9,18 @@
  * ARGS: guest_loglvl=none
  */
 #include "hostile.h"
-#include <xen/domctl.h>
+#include "tools.h"
 #include <xen/grant_table.h>
-#include <xen/sysctl.h>
 
 const char test_name[] = "hostile";
 
 #define LENT 8 /* pages, by references from 8 on */
 
-static struct xen_domctl dc;
-static struct xen_sysctl sc;
 static struct nest *nest;
 static uint16_t child;
 static volatile struct grant_entry_v1 *table;
 static uint8_t *lent[LENT];
 extern char image_start[], extable_end[];
-
-static long domctl(uint32_t cmd)
-{
-    long ret;
-
-    dc.cmd = cmd;
-    dc.interface_version = XEN_DOMCTL_INTERFACE_VERSION;
-    dc.domain = child;
-    do
-        ret = HC(domctl, &dc);
-    while (ret == -XEN_EAGAIN);
-    return ret;
-}
-
-static long sysctl(uint32_t cmd)
-{
-    sc.cmd = cmd;
-    sc.interface_version = XEN_SYSCTL_INTERFACE_VERSION;
-    return HC(sysctl, &sc);
-}
-
-static void nap(uint64_t ns)
-{
-    struct sched_poll p = {.timeout = time_now() + ns};
-
-    HC(sched_op, SCHEDOP_poll, &p);
-}
-
-static uint64_t free_pages(void)
-{
-    memset(&sc, 0, sizeof(sc));
-    return sysctl(XEN_SYSCTL_physinfo) ? 0 : sc.u.physinfo.free_pages;
-}
 
 static void *map_foreign(uint64_t mfn)
 {
@@ -90,14 +54,14 @@ static void create(void)
         .grant_opts = XEN_DOMCTL_GRANT_version(1),
     };
     child = 0;
-    CHECK_EQ(domctl(XEN_DOMCTL_createdomain), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_createdomain, child), 0);
     child = dc.domain;
     memset(&dc, 0, sizeof(dc));
     dc.u.max_mem.max_memkb = 4 * (pages + 8);
-    CHECK_EQ(domctl(XEN_DOMCTL_max_mem), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, child), 0);
     memset(&dc, 0, sizeof(dc));
     dc.u.max_vcpus.max = VCPUS;
-    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_max_vcpus, child), 0);
     for (unsigned i = 0; i < pages; i++)
         mfns[i] = i;
     r.domid = child;
@@ -132,7 +96,7 @@ static void fill(void)
     memset(&dc, 0, sizeof(dc));
     dc.u.hypercall_init.gmfn =
         mfns[TEXT_PFN + (unsigned)((uint64_t)(hypercall_page - image_start) / PAGE_SIZE)];
-    CHECK_EQ(domctl(XEN_DOMCTL_hypercall_init), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_hypercall_init, child), 0);
 }
 
 static void contexts(void)
@@ -153,7 +117,7 @@ static void contexts(void)
         memset(&dc, 0, sizeof(dc));
         dc.u.vcpucontext.vcpu = i;
         dc.u.vcpucontext.ctxt.p = &ctx;
-        CHECK_EQ(domctl(XEN_DOMCTL_setvcpucontext), 0);
+        CHECK_EQ(domctl(XEN_DOMCTL_setvcpucontext, child), 0);
     }
 }
 
@@ -192,14 +156,14 @@ static void look(unsigned round)
     static struct vcpu_guest_context ctx;
     void *at = page_alloc();
 
-    CHECK_EQ(domctl(XEN_DOMCTL_pausedomain), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, child), 0);
     memset(&dc, 0, sizeof(dc));
     dc.u.vcpucontext.vcpu = round % VCPUS;
     dc.u.vcpucontext.ctxt.p = &ctx;
-    CHECK_EQ(domctl(XEN_DOMCTL_getvcpucontext), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_getvcpucontext, child), 0);
     HC(update_va_mapping_otherdomain, at, MAKE_PTE(mfns[round % pages], PTE_RO), UVMF_INVLPG,
        child);
-    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, child), 0);
     nap(1000000);
     unmap_foreign(at);
 }
@@ -238,7 +202,7 @@ static void watch(uint64_t calls)
         if (progress() == VCPUS * calls)
             break;
         memset(&dc, 0, sizeof(dc));
-        CHECK_EQ(domctl(XEN_DOMCTL_getdomaininfo), 0);
+        CHECK_EQ(domctl(XEN_DOMCTL_getdomaininfo, child), 0);
         if (dc.u.getdomaininfo.flags & XEN_DOMINF_shutdown)
             break;
         idle = progress() == last ? idle + 1 : 0;
@@ -252,7 +216,7 @@ static void audit(void)
     memset(&sc, 0, sizeof(sc));
     sc.u.debug_keys.keys.p = "M";
     sc.u.debug_keys.nr_keys = 1;
-    CHECK_EQ(domctl(XEN_DOMCTL_pausedomain), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, child), 0);
     if (is_trilby())
         CHECK_EQ(sysctl(XEN_SYSCTL_debug_keys), 0);
 }
@@ -263,7 +227,7 @@ static void bury(uint64_t want)
 
     unmap_foreign(nest);
     memset(&dc, 0, sizeof(dc));
-    CHECK_EQ(domctl(XEN_DOMCTL_destroydomain), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_destroydomain, child), 0);
     for (unsigned i = 0; i < 300; i++) {
         got = free_pages();
         if (got + slack >= want && got <= want + slack)
@@ -280,21 +244,6 @@ static void bury(uint64_t want)
         CHECK_EQ(mmuext(MMUEXT_UNPIN_TABLE, mfn_of(lent[i])), 0);
         CHECK_EQ(map_rw(lent[i]), 0);
     }
-}
-
-static uint64_t argument(const char *name, uint64_t value)
-{
-    const char *at = (const char *)start_info->cmd_line;
-    size_t n = strlen(name);
-
-    for (; *at; at++)
-        if (!strncmp(at, name, n)) {
-            value = 0;
-            for (at += n; *at >= '0' && *at <= '9'; at++)
-                value = value * 10 + (uint64_t)(*at - '0');
-            break;
-        }
-    return value;
 }
 
 static void set_up(void)
@@ -327,7 +276,7 @@ void test_main(void)
         }
         build(seed, calls, wild);
         memset(&dc, 0, sizeof(dc));
-        CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain), 0);
+        CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, child), 0);
         watch(calls);
         print("  %lu %lu %lu done\n", nest->done[0], nest->done[1], nest->done[2]);
         if (!wild)

@@ -25,6 +25,8 @@ extern uint64_t boot_stack; /* the stack pointer that the builder gave */
 bool is_dom0(void);
 bool is_trilby(void); /* for differences that Trilby means, each said where it is tested */
 bool has_argument(const char *word); /* is @word on our command line? */
+/* The number behind @name ("seed=") there; @value when it is not there. */
+uint64_t argument(const char *name, uint64_t value);
 _Noreturn void test_finish(void);
 _Noreturn void shut_down(unsigned reason);
 

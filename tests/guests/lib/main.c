@@ -40,6 +40,21 @@ bool has_argument(const char *word)
     return false;
 }
 
+uint64_t argument(const char *name, uint64_t value)
+{
+    const char *at = (const char *)start_info->cmd_line;
+    size_t n = strlen(name);
+
+    for (; *at; at++)
+        if (!strncmp(at, name, n)) {
+            value = 0;
+            for (at += n; *at >= '0' && *at <= '9'; at++)
+                value = value * 10 + (uint64_t)(*at - '0');
+            break;
+        }
+    return value;
+}
+
 _Noreturn void shut_down(unsigned reason)
 {
     struct sched_shutdown arg = {.reason = reason};
