@@ -5,17 +5,7 @@
 #define __ASSEMBLY__
 #include <xen/elfnote.h>
 #include <xen/xen.h>
-
-/* clang-format off */
-.macro note type, desc:vararg
-    .pushsection .note.Xen, "a", @note
-    .balign 4
-    .long 4, 2f - 1f, \type
-    .asciz "Xen"
-1:  \desc
-2:  .balign 4
-    .popsection
-.endm
+#include "note.h"
 
 note XEN_ELFNOTE_GUEST_OS, .asciz "trilby-bench"
 note XEN_ELFNOTE_XEN_VERSION, .asciz "xen-3.0"

@@ -21,7 +21,8 @@
 static struct framebuffer mode;
 static volatile uint8_t *memory;
 static unsigned scale; /* points per dot, each way */
-static unsigned rows, columns, row, column;
+static unsigned rows;
+static struct text_place at;
 
 /* ASCII, one byte for each column of dots, its bit 0 at the top. */
 static const uint8_t font[LAST_CHAR - FIRST_CHAR + 1][DOTS_WIDE] = {
@@ -157,16 +158,16 @@ static void draw(unsigned char c)
     for (unsigned x = 0; x < DOTS_WIDE; x++)
         for (unsigned y = 0; y < DOTS_HIGH; y++)
             if (dots[x] & 1u << y)
-                fill((column * CELL_WIDE + x) * scale, (row * CELL_HIGH + y) * scale, scale, scale,
-                     ink);
+                fill((at.column * CELL_WIDE + x) * scale, (at.row * CELL_HIGH + y) * scale, scale,
+                     scale, ink);
 }
 
 static void new_line(void)
 {
-    column = 0;
-    row = (row + 1) % rows;
-    clear_row(row);
-    clear_row((row + 1) % rows);
+    at.column = 0;
+    at.row = (at.row + 1) % rows;
+    clear_row(at.row);
+    clear_row((at.row + 1) % rows);
 }
 
 bool framebuffer_init(const struct framebuffer *fb)
@@ -177,16 +178,16 @@ bool framebuffer_init(const struct framebuffer *fb)
     if (!fb->width || pages > PAGES_MAX)
         return false;
     scale = max(fb->width / 640u, 1u);
-    columns = fb->width / (CELL_WIDE * scale);
+    at.columns = fb->width / (CELL_WIDE * scale);
     rows = fb->height / (CELL_HIGH * scale);
-    if (!columns || rows < 2)
+    if (!at.columns || rows < 2)
         return false;
     uint8_t *mapped = vmap_contiguous(maddr_to_mfn(maddr(first)), (unsigned)pages, MAP_UC);
     if (!mapped)
         return false;
     mode = *fb;
     memory = mapped + (fb->base.a - first);
-    row = column = 0;
+    at.row = at.column = 0;
     for (unsigned r = 0; r < rows; r++)
         clear_row(r);
     return true;
@@ -194,16 +195,5 @@ bool framebuffer_init(const struct framebuffer *fb)
 
 void framebuffer_write(const char *buf, size_t n)
 {
-    for (; n; n--, buf++) {
-        if (*buf == '\n') {
-            new_line();
-        } else if (*buf == '\r') {
-            column = 0;
-        } else {
-            if (column == columns)
-                new_line();
-            draw((unsigned char)*buf);
-            column++;
-        }
-    }
+    text_write(&at, buf, n, draw, new_line);
 }

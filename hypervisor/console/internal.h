@@ -39,6 +39,28 @@ void uart_write(const char *buf, size_t n);
 void uart_start_input(void); /* interrupts, or a timer when the line cannot be had */
 uint16_t uart_port(void);
 
+/* --- screens: a place that moves, and what to do there --- */
+struct text_place {
+    unsigned columns, row, column;
+};
+
+static inline void text_write(struct text_place *at, const char *buf, size_t n,
+                              void (*draw)(unsigned char c), void (*new_line)(void))
+{
+    for (; n; n--, buf++) {
+        if (*buf == '\n') {
+            new_line();
+        } else if (*buf == '\r') {
+            at->column = 0;
+        } else {
+            if (at->column == at->columns)
+                new_line();
+            draw((unsigned char)*buf);
+            at->column++;
+        }
+    }
+}
+
 /* --- vga.c --- */
 bool vga_init(void *memory);
 void vga_write(const char *buf, size_t n);

@@ -11,7 +11,7 @@
 #define CRTC_PORT 0x3d4  /* index; data one above */
 
 static volatile uint16_t *cells;
-static unsigned row, column;
+static struct text_place at = {.columns = COLUMNS};
 
 static void scroll(void)
 {
@@ -23,10 +23,10 @@ static void scroll(void)
 
 static void new_line(void)
 {
-    column = 0;
-    if (++row == ROWS) {
+    at.column = 0;
+    if (++at.row == ROWS) {
         scroll();
-        row--;
+        at.row--;
     }
 }
 
@@ -39,22 +39,17 @@ bool vga_init(void *memory)
     return true;
 }
 
+static void draw(unsigned char c)
+{
+    cells[at.row * COLUMNS + at.column] = (uint16_t)(BLANK & 0xff00) | c;
+}
+
 void vga_write(const char *buf, size_t n)
 {
-    for (; n; n--, buf++) {
-        if (*buf == '\n') {
-            new_line();
-        } else if (*buf == '\r') {
-            column = 0;
-        } else {
-            if (column == COLUMNS)
-                new_line();
-            cells[row * COLUMNS + column++] = (uint16_t)(BLANK & 0xff00) | (uint8_t)*buf;
-        }
-    }
-    unsigned at = row * COLUMNS + column;
+    text_write(&at, buf, n, draw, new_line);
+    unsigned cursor = at.row * COLUMNS + at.column;
     outb(CRTC_PORT, 0x0e); /* cursor location, high and low */
-    outb(CRTC_PORT + 1, (uint8_t)(at >> 8));
+    outb(CRTC_PORT + 1, (uint8_t)(cursor >> 8));
     outb(CRTC_PORT, 0x0f);
-    outb(CRTC_PORT + 1, (uint8_t)at);
+    outb(CRTC_PORT + 1, (uint8_t)cursor);
 }

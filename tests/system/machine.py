@@ -215,6 +215,10 @@ class Machine:
         prompt.  Prompts themselves do not count starts: each empty line at one gives another."""
         self.wait_for(f"/usr/lib/trilby/at-login {name} {boots}", seconds)
 
+    def free_memory(self):
+        """What the hypervisor has free, in MiB."""
+        return int(self.check("xl info free_memory"))
+
     def domid(self, name):
         return int(self.check(f"xl domid {name}"))
 

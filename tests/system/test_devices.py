@@ -37,7 +37,7 @@ def free_pages(host):
     free = re.findall(r"memory: (\d+) of \d+ pages free", log)
     spent = re.findall(r"d0: refs .* overhead (\d+),", log)
     if not free:
-        return int(host.check("xl info free_memory")) << 8
+        return host.free_memory() << 8
     return int(free[-1]) + int(spent[-1])
 
 

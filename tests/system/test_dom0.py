@@ -72,7 +72,7 @@ def test_balloon(host):
         return int(host.check("awk '/MemTotal/ { print $2 }' /proc/meminfo")) // 1024
 
     def free():
-        return int(host.check("xl info free_memory"))
+        return host.free_memory()
 
     total, unused = megabytes(), free()
     host.check("xl mem-set Domain-0 768")

@@ -26,10 +26,6 @@ def boot_sector():
         return base64.encodebytes(image.read()).decode()
 
 
-def free_memory(host):
-    return int(host.check("xl info | awk '/^free_memory/ { print $3 }'"))
-
-
 def create(host, name, boot_sector, **settings):
     """Its words on the serial port are in /var/log/NAME.serial."""
     host.check(f"base64 -d >/root/{name}.img <<'END'\n{boot_sector}END\n"
@@ -48,7 +44,7 @@ def says(host, name, what, seconds=120):
 
 def test_boot_sector(host, boot_sector):
     """Firmware, disk, serial port, timer and keyboard of the emulated PC; its end leaves nothing."""
-    before = free_memory(host)
+    before = host.free_memory()
     create(host, "pc", boot_sector)
     says(host, "pc", "boot sector runs", 240)
     says(host, "pc", "second sector read")
@@ -56,15 +52,15 @@ def test_boot_sector(host, boot_sector):
     # While it waits for its device model or for anything, it can be paused and goes on.
     host.check("xl pause pc; xl list pc; xl unpause pc")
     host.check("xl destroy pc", 60)
-    host.wait_for(f"[ $(xl info | awk '/^free_memory/ {{ print $3 }}') -ge {before} ]", 30)
+    host.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 30)
 
 
 @pytest.mark.slow
 def test_device_model_dies(host, boot_sector):
     """The guest stands still, nobody else notices, and it can be destroyed."""
-    before = free_memory(host)
+    before = host.free_memory()
     create(host, "orphan", boot_sector)
     says(host, "orphan", "boot sector runs", 240)
     host.check("pkill -9 -f qemu-system.*orphan; sleep 2; xl list")
     host.check("xl pause orphan; xl vcpu-list orphan; xl unpause orphan; xl destroy orphan", 60)
-    host.wait_for(f"[ $(xl info | awk '/^free_memory/ {{ print $3 }}') -ge {before} ]", 30)
+    host.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 30)

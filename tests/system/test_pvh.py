@@ -13,12 +13,8 @@ def pvh_host(slot, spare_disk):
                        xen="loglvl=all guest_loglvl=all dom0=pvh", linux="swiotlb=force")
 
 
-def free_memory(host):
-    return int(host.check("xl info | awk '/^free_memory/ { print $3 }'"))
-
-
 def test_pvh_guest(host):
-    before = free_memory(host)
+    before = host.free_memory()
     host.check("truncate -s 32M /var/lib/guests/pvh-blank.img")
     host.create("pvh", type="pvh", memory=256, vcpus=2, seconds=120,
                 disk=["format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img",
@@ -43,7 +39,7 @@ def test_pvh_guest(host):
 
     host.check("xl shutdown -w pvh", 90)
     host.wait_for("! xl domid pvh", 30)
-    assert free_memory(host) == before
+    assert host.free_memory() == before
 
 
 @pytest.mark.slow
@@ -91,7 +87,7 @@ def test_domain_0(pvh_host):
 def test_guests_of_it(pvh_host):
     """It makes guests of both kinds by stock xl, and all memory comes back."""
     pvh_host.check("xl mem-set 0 900; sleep 1")
-    before = free_memory(pvh_host)
+    before = pvh_host.free_memory()
     for kind in ("pv", "pvh"):
         name = "under-" + kind
         pvh_host.create(name, type=kind, memory=192, vcpus=2, seconds=90,
@@ -109,4 +105,4 @@ def test_guests_of_it(pvh_host):
         pvh_host.check(f"xl shutdown -w {name}", 120)
         pvh_host.wait_for(f"! xl domid {name}", 60)
     # Tables for the frame numbers at which it mapped the guests' pages stay: less than 1 MiB.
-    assert before - free_memory(pvh_host) <= 1
+    assert before - pvh_host.free_memory() <= 1

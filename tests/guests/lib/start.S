@@ -9,17 +9,7 @@
 #include <xen/elfnote.h>
 #include <xen/xen.h>
 #include "layout.h"
-
-/* clang-format off */
-.macro note type, desc:vararg
-    .pushsection .note.Xen, "a", @note
-    .balign 4
-    .long 4, 2f - 1f, \type
-    .asciz "Xen"
-1:  \desc
-2:  .balign 4
-    .popsection
-.endm
+#include "note.h"
 
 note XEN_ELFNOTE_GUEST_OS, .asciz "trilby-test"
 note XEN_ELFNOTE_GUEST_VERSION, .asciz "1"
