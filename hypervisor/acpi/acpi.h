@@ -57,6 +57,15 @@ void acpi_init(maddr_t rsdp_hint);
 /* The table with that signature, mapped; NULL when absent or its checksum is wrong. */
 const void *acpi_find_table(const char signature[4], size_t *size);
 
+/* A table whose bytes sum to 0 is whole (section 5.2.6). */
+static inline uint8_t acpi_sum(const void *table, size_t size)
+{
+    uint8_t sum = 0;
+    for (size_t i = 0; i < size; i++)
+        sum += ((const uint8_t *)table)[i];
+    return sum;
+}
+
 /* The @i-th table of the firmware's list, whether valid or not; false: there are no more. */
 bool acpi_table_at(unsigned i, char signature[4], maddr_t *at);
 

@@ -51,19 +51,11 @@ static void unmap(const void *va, maddr_t at, size_t size)
         vunmap((uint8_t *)va - at.a % PAGE_SIZE, pages_of(at, size));
 }
 
-static bool sums_to_zero(const void *p, size_t size)
-{
-    uint8_t sum = 0;
-    for (size_t i = 0; i < size; i++)
-        sum += ((const uint8_t *)p)[i];
-    return sum == 0;
-}
-
 /* --- RSDP --- */
 
 static bool is_rsdp(const uint8_t *p)
 {
-    return !memcmp(p, "RSD PTR ", 8) && sums_to_zero(p, RSDP_SIZE_1);
+    return !memcmp(p, "RSD PTR ", 8) && !acpi_sum(p, RSDP_SIZE_1);
 }
 
 static uint64_t scan(const uint8_t *low, uint64_t from, uint64_t to)
@@ -94,7 +86,7 @@ static maddr_t read_rsdp(maddr_t at, bool *wide)
     maddr_t list = maddr(0);
     const uint8_t *p = map(at, RSDP_SIZE_2);
     if (p && is_rsdp(p)) {
-        *wide = p[15] >= 2 && sums_to_zero(p, RSDP_SIZE_2) && acpi_u64(p, 24);
+        *wide = p[15] >= 2 && !acpi_sum(p, RSDP_SIZE_2) && acpi_u64(p, 24);
         list = maddr(*wide ? acpi_u64(p, 24) : acpi_u32(p, 16));
     }
     unmap(p, at, RSDP_SIZE_2);
@@ -109,7 +101,7 @@ static const void *map_table(maddr_t at, uint32_t size)
     if (size < ACPI_HEADER_SIZE || size > MAX_TABLE_SIZE)
         return NULL;
     const void *t = map(at, size);
-    if (t && !sums_to_zero(t, size)) {
+    if (t && acpi_sum(t, size)) {
         unmap(t, at, size);
         return NULL;
     }

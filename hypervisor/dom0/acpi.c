@@ -45,14 +45,6 @@ static void *take(struct builder *b, size_t n)
     return memset(p, 0, n);
 }
 
-static uint8_t checksum(const void *p, size_t n)
-{
-    uint8_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += ((const uint8_t *)p)[i];
-    return (uint8_t)-sum;
-}
-
 static void begin(struct header *h, const char *signature, uint8_t revision)
 {
     memcpy(h->signature, signature, 4);
@@ -67,7 +59,7 @@ static uint64_t finish(struct builder *b, struct header *h)
 {
     h->length = (uint32_t)(b->buf + b->used - (uint8_t *)h);
     h->checksum = 0;
-    h->checksum = checksum(h, h->length);
+    h->checksum = (uint8_t)-acpi_sum(h, h->length);
     uint64_t at = b->at + (uint64_t)((uint8_t *)h - b->buf);
     b->used = min(ROUND_UP(b->used, 16UL), b->size);
     return at;
@@ -220,7 +212,7 @@ size_t dom0_acpi_build(void *buf, size_t size, uint64_t at, unsigned vcpus)
     r->revision = 2;
     r->length = sizeof(*r);
     r->xsdt = finish(&b, xsdt);
-    r->checksum = checksum(r, 20);
-    r->checksum_all = checksum(r, sizeof(*r));
+    r->checksum = (uint8_t)-acpi_sum(r, 20);
+    r->checksum_all = (uint8_t)-acpi_sum(r, sizeof(*r));
     return b.used;
 }
