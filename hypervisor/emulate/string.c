@@ -57,29 +57,29 @@ static void advance(struct emulate_ctx *ctx, const struct insn *in, unsigned n, 
     reg_write(ctx->regs, n, in->address, true, v);
 }
 
-/* The element at rsi, which may have another segment; the one at rdi is always in ES. */
-static enum emulate_result source(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
-                                  uint64_t *v)
+static enum emulate_result load(struct emulate_ctx *ctx, const struct insn *in,
+                                enum emulate_seg seg, unsigned reg, unsigned size, uint64_t *v)
 {
     uint64_t addr;
     enum emulate_result r =
-        linear_address(ctx, in->seg, address_register(ctx, in, REG_RSI), size, false, &addr);
+        linear_address(ctx, seg, address_register(ctx, in, reg), size, false, &addr);
     *v = 0;
     if (r != EMULATE_OK)
         return r;
     return ctx->ops->read ? ctx->ops->read(ctx, addr, v, size) : EMULATE_UNHANDLED;
 }
 
+/* The element at rsi, which may have another segment; the one at rdi is always in ES. */
+static enum emulate_result source(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+                                  uint64_t *v)
+{
+    return load(ctx, in, in->seg, REG_RSI, size, v);
+}
+
 static enum emulate_result target(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
                                   uint64_t *v)
 {
-    uint64_t addr;
-    enum emulate_result r =
-        linear_address(ctx, SEG_ES, address_register(ctx, in, REG_RDI), size, false, &addr);
-    *v = 0;
-    if (r != EMULATE_OK)
-        return r;
-    return ctx->ops->read ? ctx->ops->read(ctx, addr, v, size) : EMULATE_UNHANDLED;
+    return load(ctx, in, SEG_ES, REG_RDI, size, v);
 }
 
 static enum emulate_result store(struct emulate_ctx *ctx, const struct insn *in, unsigned size,

@@ -90,18 +90,17 @@ static bool owns(struct domain *d, uint16_t port, unsigned size)
     return domain_may_use(d, &d->ioports, port, port + size - 1u);
 }
 
-static enum emulate_result io(struct vcpu *v, uint16_t port, unsigned size, bool write,
-                              uint32_t *value)
+/* Reads of what is not the domain's leave *value as it is. */
+static void io(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
     struct domain *d = v->domain;
     if (pci_port_access(&d->pv->pci_address, d->privileged, port, size, write, value) ||
         !owns(d, port, size))
-        return EMULATE_OK;
+        return;
     if (write)
         port_out(port, size, *value);
     else
         *value = port_in(port, size);
-    return EMULATE_OK;
 }
 
 static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t port, unsigned size,
@@ -110,7 +109,8 @@ static enum emulate_result io_read(struct emulate_ctx *ctx, uint16_t port, unsig
     if (!level_allows(ctx->data, port, size))
         return emulate_raise(ctx, X86_GP, 0);
     *value = ~0u;
-    return io(ctx->data, port, size, false, value);
+    io(ctx->data, port, size, false, value);
+    return EMULATE_OK;
 }
 
 static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t port, unsigned size,
@@ -118,7 +118,8 @@ static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t port, unsi
 {
     if (!level_allows(ctx->data, port, size))
         return emulate_raise(ctx, X86_GP, 0);
-    return io(ctx->data, port, size, true, &value);
+    io(ctx->data, port, size, true, &value);
+    return EMULATE_OK;
 }
 
 int pv_set_iobitmap(struct vcpu *v, uint64_t bitmap, uint32_t ports)
