@@ -1,0 +1,63 @@
+"""A machine with Intel's virtualization extension: Bochs, which starts GRUB from a CD that is made here.
+
+Debian's Bochs has its debugger in it, which is told to continue, and only displays that draw: the
+one for terminals gets a terminal that nobody looks at. It comes to no end by itself and ignores
+SIGTERM.
+"""
+import os
+import pty
+import subprocess
+import threading
+
+RC = """\
+config_interface: textconfig
+display_library: term
+cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+memory: guest={memory}, host={memory}
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+vga: extension=none, update_freq=1
+pci: enabled=1, chipset=i440fx
+plugin_ctrl: speaker=0, sb16=0, es1370=0, gameport=0, parallel=0, unmapped=1
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path={iso}, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={serial}
+clock: sync=none, time0=utc
+log: {log}
+panic: action=fatal
+error: action=report
+info: action=report
+debug: action=ignore
+"""
+
+
+def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err):
+    """Boots the machine with files of its own at BASE.*; the process, whose death is its end."""
+    image = f"{base}.image"
+    subprocess.run(["strip", "-o", image, hypervisor], check=True)
+    subprocess.run(["system/iso/build", f"{base}.iso", "bios1", image, xen_args, kernel, kernel_args, "none"],
+                   check=True)
+    with open(f"{base}.bochsrc", "w", encoding="ascii") as f:
+        f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "1"),
+                          memory=os.environ.get("BOCHS_MEMORY", "256"),
+                          iso=f"{base}.iso", serial=serial, log=f"{base}.bochs"))
+    with open(f"{base}.commands", "w", encoding="ascii") as f:
+        f.write("c\n")
+    ours, its = pty.openpty()
+    env = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(["bochs-bin", "-q", "-f", f"{base}.bochsrc", "-rc", f"{base}.commands"],
+                               stdin=its, stdout=its, stderr=err, env=env, start_new_session=True)
+    os.close(its)
+    threading.Thread(target=drain, args=(ours,), daemon=True).start()
+    return process
+
+
+def drain(terminal):
+    """Reads what is drawn until nobody draws any more."""
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:
+        pass
+    os.close(terminal)
