@@ -9,13 +9,15 @@
 
 /*
  * rdi = number of the vCPU. A fault of the one instruction that may (mov %rax, (%rdx)) goes on
- * behind it; an event is left pending and masked by its frame's IF.
+ * behind it; an event is left pending and masked by its frame's IF; a selector that cannot be
+ * loaded any more, which the failsafe callback is told, is done without.
  */
-asm(".text\n.globl hostile_start, hostile_fault, hostile_event\n"
+asm(".text\n.globl hostile_start, hostile_fault, hostile_event, hostile_failsafe\n"
     "hostile_start: call hostile_run\n ud2\n"
     "hostile_fault: pop %rcx\n pop %r11\n add $8, %rsp\n addq $3, (%rsp)\n"
     "1: push $0\n push %rcx\n push %r11\n push %rax\n mov $23, %eax\n syscall\n"
-    "hostile_event: pop %rcx\n pop %r11\n andl $~0x200, 16(%rsp)\n jmp 1b\n");
+    "hostile_event: pop %rcx\n pop %r11\n andl $~0x200, 16(%rsp)\n jmp 1b\n"
+    "hostile_failsafe: pop %rcx\n pop %r11\n add $32, %rsp\n jmp 1b\n");
 
 #define nest ((struct nest *)VA(NEST_PFN))
 
@@ -38,20 +40,34 @@ static uint64_t pick(struct hand *h, uint64_t n)
     return next(h) % n;
 }
 
+/* What a tame child must leave alone: the frames it runs on. */
+static bool spared(uint64_t mfn)
+{
+    for (unsigned i = 0; !nest->wild && i < nest->pages; i++)
+        if ((i < PLAY_PFN || i >= PLAY_PFN + PLAY) && nest->mfn[i] == mfn)
+            return true;
+    return false;
+}
+
 static uint64_t a_mfn(struct hand *h)
 {
+    uint64_t mfn;
+
     if (nest->wild && !pick(h, 64))
         return nest->mfn[pick(h, nest->pages)];
     switch (pick(h, 32)) {
     case 0:
-        return pick(h, 1 << 17); /* anybody's */
+        mfn = pick(h, 1 << 17); /* anybody's */
+        break;
     case 1:
-        return next(h) >> pick(h, 64);
+        mfn = next(h) >> pick(h, 64);
+        break;
     case 2:
         return 0xfee00;
     default:
         return nest->mfn[PLAY_PFN + pick(h, PLAY)];
     }
+    return spared(mfn) ? 0 : mfn;
 }
 
 static uint64_t a_pte(struct hand *h)
@@ -69,9 +85,12 @@ static uint64_t a_pte(struct hand *h)
                                      PTE_KERN | PTE_NX,
                                      PTE_KERN | PTE_PCD};
 
+    uint64_t pte;
+
     if (!pick(h, 16))
         return next(h);
-    return MAKE_PTE(a_mfn(h), flags[pick(h, 12)]) | (pick(h, 16) ? 0 : 1UL << pick(h, 64));
+    pte = MAKE_PTE(a_mfn(h), flags[pick(h, 12)]) | (pick(h, 16) ? 0 : 1UL << pick(h, 64));
+    return spared((pte & PTE_ADDR) >> PAGE_SHIFT) ? pte & ~PTE_P : pte;
 }
 
 static uint64_t a_number(struct hand *h)
@@ -348,6 +367,8 @@ static void set_up(void)
     xen_pfn_t frame = 0;
     struct gnttab_setup_table s = {.dom = DOMID_SELF, .nr_frames = 1, .frame_list = {&frame}};
     struct callback_register cb = {.type = CALLBACKTYPE_event, .address = (uint64_t)hostile_event};
+    struct callback_register failsafe = {.type = CALLBACKTYPE_failsafe,
+                                         .address = (uint64_t)hostile_failsafe};
     struct trap_info traps[] = {
         {.vector = T_PF, .cs = FLAT_KERNEL_CS, .address = (uint64_t)hostile_fault},
         {.vector = T_GP, .cs = FLAT_KERNEL_CS, .address = (uint64_t)hostile_fault},
@@ -355,6 +376,7 @@ static void set_up(void)
 
     HC(set_trap_table, traps);
     HC(callback_op, CALLBACKOP_register, &cb);
+    HC(callback_op, CALLBACKOP_register, &failsafe);
     HC(grant_table_op, GNTTABOP_setup_table, &s, 1);
     HC(update_va_mapping, VA(GRANT_PFN), MAKE_PTE(frame, PTE_KERN), UVMF_INVLPG | UVMF_ALL);
 }

@@ -32,6 +32,6 @@ struct nest { /* we map it too */
 };
 
 /* The snippets that run when something happens to the child (child.c). */
-extern char hostile_start[], hostile_fault[], hostile_event[];
+extern char hostile_start[], hostile_fault[], hostile_event[], hostile_failsafe[];
 
 #endif
