@@ -124,8 +124,11 @@ static void bounce_failsafe(struct vcpu *v, const uint16_t segs[4])
     struct pv_vcpu *pv = v->pv;
     uint64_t extra[4] = {segs[0], segs[1], segs[2], segs[3]};
     if (!pv->failsafe_callback) {
-        domain_kill(v->domain, "vCPU %u: cannot return to 0x%04x:0x%lx, and no failsafe callback",
-                    v->id, v->stack->regs.cs, v->stack->regs.rip);
+        domain_kill(v->domain,
+                    "vCPU %u: cannot return to 0x%04x:0x%lx (ss 0x%04x, ds 0x%04x, es 0x%04x, "
+                    "fs 0x%04x, gs 0x%04x), and no failsafe callback",
+                    v->id, v->stack->regs.cs, v->stack->regs.rip, v->stack->regs.ss, segs[0],
+                    segs[1], segs[2], segs[3]);
         return;
     }
     bounce(v, pv->failsafe_callback, pv->failsafe_disables_events, extra, 4);
