@@ -51,6 +51,10 @@ struct emulate_ops {
                                    uint32_t *value);
     enum emulate_result (*io_write)(struct emulate_ctx *, uint16_t port, unsigned size,
                                     uint32_t value);
+    /* Optional, for REP: *count elements between @port and the bytes from @addr on, which are on
+       one page. Sets *count to what was done; 0: they are to be done one by one. */
+    enum emulate_result (*io_block)(struct emulate_ctx *, uint16_t port, unsigned size, bool in,
+                                    uint64_t addr, unsigned *count);
     enum emulate_result (*read_cr)(struct emulate_ctx *, unsigned cr, uint64_t *value);
     enum emulate_result (*write_cr)(struct emulate_ctx *, unsigned cr, uint64_t value);
     enum emulate_result (*read_dr)(struct emulate_ctx *, unsigned dr, uint64_t *value);

@@ -169,14 +169,56 @@ static bool found(const struct emulate_ctx *ctx, const struct insn *in)
     return (kind(in) == CMPS || kind(in) == SCAS) && equal == in->repne;
 }
 
+/*
+ * Elements of INS or OUTS that lie one behind the other from linear *addr on, on one page and good
+ * to access; 0: none, or one must be tried alone to find out.
+ */
+static unsigned contiguous(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+                           uint64_t *addr)
+{
+    bool to_memory = kind(in) == INS;
+    enum emulate_seg seg = to_memory ? SEG_ES : in->seg;
+    uint64_t offset = address_register(ctx, in, to_memory ? REG_RDI : REG_RSI);
+    uint64_t n = address_register(ctx, in, REG_RCX), again;
+    if ((ctx->regs->rflags & FLAG_DF) ||
+        linear_address(ctx, seg, offset, size, to_memory, addr) != EMULATE_OK)
+        return 0;
+    n = min(n, (PAGE_SIZE - *addr % PAGE_SIZE) / size);
+    n = min(n, (size_mask(in->address) - offset) / size); /* the register does not wrap */
+    if (n < 2 || linear_address(ctx, seg, offset, n * size, to_memory, &again) != EMULATE_OK)
+        return 0;
+    return (unsigned)n;
+}
+
+/* Many elements of a repeated INS or OUTS in one step; *done: how many, 0 if that cannot be. */
+static enum emulate_result block(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+                                 unsigned *done)
+{
+    uint64_t addr;
+    bool port = kind(in) == INS || kind(in) == OUTS;
+    *done = port && ctx->ops->io_block ? contiguous(ctx, in, size, &addr) : 0;
+    if (!*done)
+        return EMULATE_OK;
+    enum emulate_result r =
+        ctx->ops->io_block(ctx, (uint16_t)ctx->regs->rdx, size, kind(in) == INS, addr, done);
+    if (r != EMULATE_OK)
+        return r;
+    advance(ctx, in, kind(in) == INS ? REG_RDI : REG_RSI, (int64_t)size * *done);
+    advance(ctx, in, REG_RCX, -(int64_t)*done);
+    return EMULATE_OK;
+}
+
 enum emulate_result string_execute(struct emulate_ctx *ctx, const struct insn *in)
 {
-    unsigned size = element_size(in);
+    unsigned size = element_size(in), done;
     if (!in->rep && !in->repne) {
         enum emulate_result r = element(ctx, in, size);
         return r == EMULATE_OK ? insn_done(ctx, in) : r;
     }
-    for (unsigned i = 0; i < SLICE; i++) {
+    enum emulate_result whole = block(ctx, in, size, &done);
+    if (whole != EMULATE_OK)
+        return whole;
+    for (unsigned i = done ? SLICE : 0; i < SLICE; i++) {
         if (address_register(ctx, in, REG_RCX) == 0)
             return insn_done(ctx, in);
         enum emulate_result r = element(ctx, in, size);

@@ -172,6 +172,12 @@ int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 /* @size: 1, 2, 4; bits of *value beyond it mean nothing. */
 int __must_check hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write,
                              uint32_t *value);
+/*
+ * *count elements between a port and the guest's RAM from @gpa on, within a page, by one request;
+ * sets *count to 0 if no device model has the port alone: hvm_io_port() does.
+ */
+int __must_check hvm_io_block(struct vcpu *v, uint16_t port, unsigned size, bool write,
+                              uint64_t gpa, unsigned *count);
 /* @size: 1, 2, 4, 8; at any address, but within a page. */
 int __must_check hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write,
                             uint64_t *value);

@@ -70,7 +70,11 @@ static bool own_port(struct vcpu *v, uint16_t port, unsigned size, bool write, u
 int hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
     uint32_t mask = size == 4 ? ~0u : (1u << 8 * size) - 1;
-    struct ioreq_access a = {IOREQ_TYPE_PIO, write, size, port, write ? *value & mask : 0};
+    struct ioreq_access a = {.type = IOREQ_TYPE_PIO,
+                             .write = write,
+                             .size = size,
+                             .addr = port,
+                             .data = write ? *value & mask : 0};
     struct ioreq_access pci = a;
     if (own_port(v, port, size, write, value))
         return 0;
@@ -82,6 +86,27 @@ int hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32
         *value = a.data;
     else if (!write)
         *value = mask;
+    return 0;
+}
+
+/* Is it for nobody but a device model, for each element the same? */
+static bool model_port(const struct domain *d, uint16_t port)
+{
+    bool pci = (port & ~7u) == PCI_PORT_ADDRESS;
+    return !pci && port != DEBUG_PORT && !d->hvm->hw && !platform_has_port(d, port);
+}
+
+int hvm_io_block(struct vcpu *v, uint16_t port, unsigned size, bool write, uint64_t gpa,
+                 unsigned *count)
+{
+    struct ioreq_access a = {.type = IOREQ_TYPE_PIO,
+                             .write = write,
+                             .size = size,
+                             .addr = port,
+                             .data = gpa,
+                             .block = *count};
+    if (!*count || !model_port(v->domain, port) || !ioreq_send(v, &a))
+        *count = 0;
     return 0;
 }
 
@@ -100,7 +125,11 @@ static void apic(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64
 int hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t *value)
 {
     uint64_t mask = size == 8 ? ~0UL : (1UL << 8 * size) - 1;
-    struct ioreq_access a = {IOREQ_TYPE_COPY, write, size, gpa, write ? *value & mask : 0};
+    struct ioreq_access a = {.type = IOREQ_TYPE_COPY,
+                             .write = write,
+                             .size = size,
+                             .addr = gpa,
+                             .data = write ? *value & mask : 0};
     if (hvm_apic_page(v, gpa)) {
         apic(v, gpa, size, write, value);
         return 0;

@@ -92,11 +92,12 @@ static void post(struct vcpu *v, struct ioreq_server *s, const struct ioreq_acce
     volatile struct ioreq *slot = (struct ioreq *)s->page[1] + v->id;
     struct ioreq r = {
         .addr = a->addr,
-        .data = a->write ? a->data : 0,
-        .count = 1,
+        .data = a->write || a->block ? a->data : 0,
+        .count = a->block ? a->block : 1,
         .size = a->size,
         .vp_eport = s->port[v->id],
         .state = STATE_IOREQ_NONE,
+        .data_is_ptr = a->block != 0,
         .dir = a->write ? IOREQ_WRITE : IOREQ_READ,
         .type = a->type,
     };
@@ -136,7 +137,7 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
     volatile struct ioreq *slot = s ? await(v) : NULL;
     if (!slot)
         return false;
-    if (!a->write)
+    if (!a->write && !a->block)
         a->data = slot->data & (a->size < 8 ? (1UL << 8 * a->size) - 1 : ~0UL);
     slot->state = STATE_IOREQ_NONE;
     WRITE_ONCE(v->hvm->ioreq, NULL);

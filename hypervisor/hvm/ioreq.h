@@ -21,6 +21,7 @@ struct ioreq_access {
     bool write;
     uint8_t size; /* bytes */
     uint64_t addr, data;
+    uint32_t block; /* not 0: so many elements, at guest physical address `data` and upwards */
 };
 
 int __must_check ioreq_init(struct domain *d);

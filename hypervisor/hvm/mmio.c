@@ -213,6 +213,22 @@ static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t number, un
     return port(ctx->data, number, size, false, &value);
 }
 
+/* Only RAM of its own: a device model may write it as the guest itself may. */
+static enum emulate_result io_block(struct emulate_ctx *ctx, uint16_t number, unsigned size,
+                                    bool in, uint64_t addr, unsigned *count)
+{
+    struct vcpu *v = ctx->data;
+    uint64_t gpa;
+    uint32_t error;
+    if (!same_port(v, number, size, in))
+        return EMULATE_RETRY;
+    if (!hvm_walk(v, addr, (in ? HVM_WRITE : HVM_READ) | user(v), &gpa, &error))
+        return page_fault(ctx, addr, error);
+    if (p2m_kind(v->domain, gfn(gpa >> PAGE_SHIFT)) != P2M_RAM)
+        *count = 0;
+    return hvm_io_block(v, number, size, !in, gpa, count) ? EMULATE_RETRY : EMULATE_OK;
+}
+
 /* --- registers --- */
 
 /* The guest's are in the CPU as long as its vCPU runs. */
@@ -272,6 +288,7 @@ static const struct emulate_ops ops = {
     .segment = segment,
     .io_read = io_read,
     .io_write = io_write,
+    .io_block = io_block,
     .write_cr = write_cr,
     .read_xmm = read_xmm,
     .write_xmm = write_xmm,

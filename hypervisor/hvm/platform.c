@@ -253,18 +253,39 @@ static bool rtc_byte(struct platform *p, uint16_t port, bool write, uint8_t *val
     return true;
 }
 
-static bool port_byte(struct platform *p, uint16_t port, bool write, uint8_t *value)
+/* The XEN_X86_EMU_* of the device that has it; 0: none of ours. */
+static uint32_t device_of(const struct platform *p, uint16_t port)
 {
     uint16_t pm = pm_base(p);
-    if (platform_has(p, XEN_X86_EMU_PIC) && pic_port(port)) {
+    uint32_t device = 0;
+    if (pic_port(port))
+        device = XEN_X86_EMU_PIC;
+    else if (pit_port(port))
+        device = XEN_X86_EMU_PIT;
+    else if ((port & ~1u) == 0x70)
+        device = XEN_X86_EMU_RTC;
+    else if (port >= pm && port < pm + 12 && (port < pm + 4 || port >= pm + 8))
+        device = XEN_X86_EMU_PM;
+    return platform_has(p, device) ? device : 0;
+}
+
+bool platform_has_port(const struct domain *d, uint16_t port)
+{
+    const struct platform *p = platform_of(d);
+    return p && device_of(p, port);
+}
+
+static bool port_byte(struct platform *p, uint16_t port, bool write, uint8_t *value)
+{
+    uint64_t now = time_now();
+    switch (device_of(p, port)) {
+    case XEN_X86_EMU_PIC:
         if (write)
             pic_write(&p->pic, port, *value);
         else
             *value = pic_read(&p->pic, port);
         return true;
-    }
-    if (platform_has(p, XEN_X86_EMU_PIT) && pit_port(port)) {
-        uint64_t now = time_now();
+    case XEN_X86_EMU_PIT:
         if (write)
             pit_write(&p->pit, port, *value, now);
         else
@@ -272,15 +293,14 @@ static bool port_byte(struct platform *p, uint16_t port, bool write, uint8_t *va
         if (write)
             update_pit(p, now);
         return true;
-    }
-    if (platform_has(p, XEN_X86_EMU_RTC) && (port & ~1u) == 0x70)
+    case XEN_X86_EMU_RTC:
         return rtc_byte(p, port, write, value);
-    if (platform_has(p, XEN_X86_EMU_PM) && port >= pm && port < pm + 12 &&
-        (port < pm + 4 || port >= pm + 8)) {
-        pm_byte(p, port - pm, write, value);
+    case XEN_X86_EMU_PM:
+        pm_byte(p, port - pm_base(p), write, value);
         return true;
+    default:
+        return false;
     }
-    return false;
 }
 
 /* The timer is read as one number, which byte by byte would not be. */

@@ -19,7 +19,7 @@ static enum emulate_code mode;
 /* In 16- and 32-bit code each byte is one that a segment reaches with that right. */
 static void check_access(uint64_t addr, unsigned n, bool write)
 {
-    CHECK(n && n <= 16);
+    CHECK(n && (n <= 16 || n <= 4096 - addr % 4096));
     if (mode == EMULATE_CODE64)
         return;
     for (unsigned i = 0; i < 6; i++) {
@@ -131,6 +131,17 @@ static enum emulate_result f_io_write(struct emulate_ctx *ctx, uint16_t port, un
     return answer(ctx, port);
 }
 
+static enum emulate_result f_io_block(struct emulate_ctx *ctx, uint16_t port, unsigned size,
+                                      bool in, uint64_t addr, unsigned *count)
+{
+    CHECK(size == 1 || size == 2 || size == 4);
+    CHECK(*count > 1 && addr % 4096 + (uint64_t)*count * size <= 4096);
+    check_access(addr, *count * size, in);
+    if (take8() & 1)
+        *count = take8() % (*count + 1);
+    return answer(ctx, addr);
+}
+
 static enum emulate_result f_get(struct emulate_ctx *ctx, unsigned reg, uint64_t *value)
 {
     CHECK(reg < 16);
@@ -200,6 +211,7 @@ static const struct emulate_ops ops = {
     .write_xmm = f_write_xmm,
     .io_read = f_io_read,
     .io_write = f_io_write,
+    .io_block = f_io_block,
     .read_cr = f_get,
     .write_cr = f_set,
     .read_dr = f_get,

@@ -401,6 +401,82 @@ static void test_ports(void **state)
     assert_int_equal(regs.rsi, (uint64_t)memory + 4);
 }
 
+static unsigned block_most; /* elements that test_block's effect does at once */
+static enum emulate_result p_io_block(struct emulate_ctx *c, uint16_t port, unsigned n, bool in,
+                                      uint64_t addr, unsigned *count)
+{
+    seen.port = port;
+    seen.size = n;
+    seen.in = in;
+    seen.out = *count;
+    seen.invlpg = addr;
+    if (*count > block_most)
+        *count = block_most;
+    return answer();
+}
+
+static enum emulate_result run_block(const char *bytes, unsigned n, unsigned most)
+{
+    struct emulate_ops with = privileged_ops;
+    with.io_block = p_io_block;
+    memset(code, 0x90, 64);
+    memcpy(code, bytes, n);
+    ready();
+    ctx.ops = &with;
+    ctx.allow = EMULATE_PRIVILEGED;
+    ctx.cpl = 0;
+    seen.calls = 0;
+    block_most = most;
+    return emulate_one(&ctx);
+}
+#define BLOCK(bytes, most) run_block(bytes, sizeof(bytes) - 1, most)
+
+static void test_block(void **state)
+{
+    fresh_privileged();
+    uint64_t start = regs.rdi = (uint64_t)memory;
+    uint64_t left = 4096 - start % 4096;
+    regs.rdx = 0x1f0;
+    regs.rcx = 10;
+    assert_int_equal(BLOCK("\xf3\x66\x6d", 4096), EMULATE_OK); /* rep insw */
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(seen.out, 10);
+    assert_int_equal(seen.in, 1);
+    assert_int_equal(seen.port, 0x1f0);
+    assert_true(seen.invlpg == start);
+    assert_true(regs.rdi == start + 20);
+    assert_int_equal(regs.rcx, 0);
+    assert_true(regs.rip == (uint64_t)code + 3);
+    /* Not beyond the page; some were done: the rest is a slice of its own. */
+    regs.rsi = start;
+    regs.rcx = 10000;
+    assert_int_equal(BLOCK("\xf3\x6e", 7), EMULATE_RETRY);
+    assert_int_equal(seen.out, left);
+    assert_int_equal(seen.in, 0);
+    assert_true(regs.rsi == start + 7);
+    assert_int_equal(regs.rcx, 9993);
+    assert_true(regs.rip == (uint64_t)code);
+    /* It cannot: one by one. Downwards and single ones are not asked for. */
+    regs.rsi = start;
+    regs.rcx = 3;
+    assert_int_equal(BLOCK("\xf3\x6e", 0), EMULATE_OK);
+    assert_int_equal(seen.calls, 4);
+    regs.rcx = 3;
+    regs.rdi = start + 8;
+    regs.rflags |= 1 << 10;
+    assert_int_equal(BLOCK("\xf3\x6c", 4096), EMULATE_OK);
+    assert_int_equal(seen.calls, 3);
+    regs.rflags &= ~(1UL << 10);
+    regs.rcx = 1;
+    assert_int_equal(BLOCK("\xf3\x6c", 4096), EMULATE_OK);
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(seen.size, 1);
+    /* A fault of the first element changes nothing. */
+    regs.rcx = 5;
+    seen.result = EMULATE_EXCEPTION;
+    assert_unchanged(assert_int_equal(BLOCK("\xf3\x6c", 4096), EMULATE_EXCEPTION));
+}
+
 static void test_registers(void **state)
 {
     fresh_privileged();
@@ -532,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_contention),
         cmocka_unit_test(test_rep_slices),
         cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_block),
         cmocka_unit_test(test_registers),
         cmocka_unit_test(test_others),
         cmocka_unit_test(test_privilege_level),

@@ -1,6 +1,7 @@
 /*
  * A device model of ours for a hardware-virtualized domain: servers of I/O requests with their bad
- * input, one port read answered, a guest paused and destroyed while nobody answers it.
+ * input, port reads answered, one and many at once, a guest paused and destroyed while nobody
+ * answers it.
  */
 #include "control.h"
 #include <xen/event_channel.h>
@@ -14,9 +15,19 @@
 #define PORT     0x5000
 #define WHOLE_PC (XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI)
 
-/* mov $PORT, %edx; in (%dx), %eax; mov %eax, HVM_RESULT_AT; inc %edx; out %al, (%dx); cli; hlt */
-static const uint8_t code[] = {0xba, 0x00, 0x50, 0x00, 0x00, 0xed, 0xa3, 0x00, 0x20,
-                               0x00, 0x00, 0x42, 0xee, 0xfa, 0xf4};
+#define BLOCK_AT (HVM_RESULT_AT + 0x100)
+#define BLOCK    16
+
+static const uint8_t code[] = {
+    0xba, 0x00, 0x50, 0x00, 0x00, /* mov $PORT, %edx */
+    0xed,                         /* in (%dx), %eax */
+    0xa3, 0x00, 0x20, 0x00, 0x00, /* mov %eax, HVM_RESULT_AT */
+    0xbf, 0x00, 0x21, 0x00, 0x00, /* mov $BLOCK_AT, %edi */
+    0xb9, 0x10, 0x00, 0x00, 0x00, /* mov $BLOCK, %ecx */
+    0xf3, 0x6c,                   /* rep insb */
+    0x42, 0xee,                   /* inc %edx; out %al, (%dx) */
+    0xfa, 0xf4,                   /* cli; hlt */
+};
 static uint8_t window[PAGE_SIZE] __attribute__((aligned(4096)));
 
 static long dm(uint16_t d, struct xen_dm_op *op)
@@ -27,18 +38,14 @@ static long dm(uint16_t d, struct xen_dm_op *op)
     return HC(dm_op, d, 1, &buf);
 }
 
-#define DM(d, name, ...)                                                                           \
-    dm(d, &(struct xen_dm_op){.op = XEN_DMOP_##name, .u.name = {__VA_ARGS__}})
+#define DM(d, name, ...) dm(d, &(struct xen_dm_op){.op = XEN_DMOP_##name, .u.name = {__VA_ARGS__}})
 #define RANGE(d, what, ...)                                                                        \
     dm(d, &(struct xen_dm_op){.op = XEN_DMOP_##what##_server, .u.what##_server = {__VA_ARGS__}})
 
 static long resource(uint16_t d, unsigned id, unsigned frame, xen_pfn_t *mfn)
 {
-    struct xen_mem_acquire_resource r = {.domid = d,
-                                         .type = XENMEM_resource_ioreq_server,
-                                         .id = id,
-                                         .frame = frame,
-                                         .nr_frames = 1};
+    struct xen_mem_acquire_resource r = {
+        .domid = d, .type = XENMEM_resource_ioreq_server, .id = id, .frame = frame, .nr_frames = 1};
 
     r.frame_list.p = mfn;
     return HC(memory_op, XENMEM_acquire_resource, &r);
@@ -116,8 +123,8 @@ static void refused(uint16_t d)
     long rc = 0;
     unsigned n = 0;
     while (!rc && n < 1000) {
-        rc = RANGE(d, map_io_range_to_ioreq, .id = first, .type = 1, .start = n * 16,
-                   .end = n * 16);
+        rc =
+            RANGE(d, map_io_range_to_ioreq, .id = first, .type = 1, .start = n * 16, .end = n * 16);
         n++;
     }
     CHECK_EQ(rc, -XEN_ENOSPC);
@@ -191,7 +198,19 @@ static void requests(uint16_t d)
     nap(5000000);
     CHECK_EQ(slot->state, STATE_IORESP_READY);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    /* A repeated INS is one request, whose data goes to the guest's memory. */
     CHECK(asked(slot));
+    CHECK_EQ(slot->addr, PORT);
+    CHECK_EQ(slot->size, 1);
+    CHECK_EQ(slot->count, BLOCK);
+    CHECK_EQ(slot->data_is_ptr, 1);
+    CHECK_EQ(slot->data, BLOCK_AT);
+    CHECK_EQ(slot->df, 0);
+    CHECK_EQ(slot->dir, IOREQ_READ);
+    answer(slot, b.local_port);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->data_is_ptr, 0);
+    CHECK_EQ(slot->count, 1);
     CHECK_EQ(slot->addr, PORT + 1);
     CHECK_EQ(slot->size, 1);
     CHECK_EQ(slot->dir, IOREQ_WRITE);
