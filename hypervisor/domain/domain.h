@@ -271,6 +271,8 @@ static __always_inline void vcpu_leave_now(struct stack_top *top)
        guest_time.c. --- */
 void guest_time_update(struct vcpu *v); /* writes vcpu_time_info; v is current or quiet */
 void guest_wallclock_update(struct domain *d);
+/* The shared page has a new user, and firmware may have cleared it (hvmloader does). */
+void guest_time_rewrite(struct domain *d);
 /* A timer of v's: on the CPU that v runs on, if that is this one. */
 void vcpu_timer_set(struct vcpu *v, struct timer *t, ns_t when);
 

@@ -105,6 +105,16 @@ void guest_wallclock_update(struct domain *d)
     spin_unlock(&d->lock);
 }
 
+void guest_time_rewrite(struct domain *d)
+{
+    struct vcpu *v;
+    guest_wallclock_update(d);
+    for_each_vcpu(d, v)
+        WRITE_ONCE(v->time_base, 0); /* when it runs next */
+    if (d == current_domain())
+        guest_time_update(current_vcpu());
+}
+
 /* --- timers --- */
 
 static void singleshot_fired(void *vcpu)

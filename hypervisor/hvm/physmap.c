@@ -90,7 +90,10 @@ static int add(struct domain *d, unsigned space, uint64_t index, gfn_t g)
     int rc;
     switch (space) {
     case XENMAPSPACE_shared_info:
-        return index ? -XEN_EINVAL : place_frame(d, g, d->shared_frame);
+        rc = index ? -XEN_EINVAL : place_frame(d, g, d->shared_frame);
+        if (!rc)
+            guest_time_rewrite(d);
+        return rc;
     case XENMAPSPACE_grant_table:
         if (index & XENMAPIDX_grant_table_status)
             return -XEN_EOPNOTSUPP; /* version 2 */
