@@ -8,7 +8,7 @@ import time
 import screen
 
 KEYS = {"\n": 0xff0d, "\b": 0xff08, "\t": 0xff09, "\x1b": 0xff1b, "ctrl": 0xffe3, "alt": 0xffe9,
-        "shift": 0xffe1, "left": 0xff51, **{f"F{n}": 0xffbd + n for n in range(1, 13)}}
+        "shift": 0xffe1, "left": 0xff51, "down": 0xff54, **{f"F{n}": 0xffbd + n for n in range(1, 13)}}
 
 SHIFTED = '~!@#$%^&*()_+{}|:"<>?' # on the keyboard that QEMU takes us to have
 
