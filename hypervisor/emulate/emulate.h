@@ -55,6 +55,9 @@ struct emulate_ops {
        one page. Sets *count to what was done; 0: they are to be done one by one. */
     enum emulate_result (*io_block)(struct emulate_ctx *, uint16_t port, unsigned size, bool in,
                                     uint64_t addr, unsigned *count);
+    /* The same for MOVS from *@from to @to, each on one page, and, @from NULL, STOS of @value. */
+    enum emulate_result (*mem_block)(struct emulate_ctx *, uint64_t to, const uint64_t *from,
+                                     uint64_t value, unsigned size, unsigned *count);
     enum emulate_result (*read_cr)(struct emulate_ctx *, unsigned cr, uint64_t *value);
     enum emulate_result (*write_cr)(struct emulate_ctx *, unsigned cr, uint64_t value);
     enum emulate_result (*read_dr)(struct emulate_ctx *, unsigned dr, uint64_t *value);

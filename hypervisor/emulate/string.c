@@ -170,40 +170,59 @@ static bool found(const struct emulate_ctx *ctx, const struct insn *in)
 }
 
 /*
- * Elements of INS or OUTS that lie one behind the other from linear *addr on, on one page and good
- * to access; 0: none, or one must be tried alone to find out.
+ * How many of the elements that are left lie one behind the other from linear *addr on, on one page
+ * and good to access; 0: none, or one must be tried alone to find out.
  */
-static unsigned contiguous(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
+static uint64_t contiguous(struct emulate_ctx *ctx, const struct insn *in, bool to, unsigned size,
                            uint64_t *addr)
 {
-    bool to_memory = kind(in) == INS;
-    enum emulate_seg seg = to_memory ? SEG_ES : in->seg;
-    uint64_t offset = address_register(ctx, in, to_memory ? REG_RDI : REG_RSI);
+    enum emulate_seg seg = to ? SEG_ES : in->seg;
+    uint64_t offset = address_register(ctx, in, to ? REG_RDI : REG_RSI);
     uint64_t n = address_register(ctx, in, REG_RCX), again;
     if ((ctx->regs->rflags & FLAG_DF) ||
-        linear_address(ctx, seg, offset, size, to_memory, addr) != EMULATE_OK)
+        linear_address(ctx, seg, offset, size, to, addr) != EMULATE_OK)
         return 0;
     n = min(n, (PAGE_SIZE - *addr % PAGE_SIZE) / size);
     n = min(n, (size_mask(in->address) - offset) / size); /* the register does not wrap */
-    if (n < 2 || linear_address(ctx, seg, offset, n * size, to_memory, &again) != EMULATE_OK)
+    if (n < 2 || linear_address(ctx, seg, offset, n * size, to, &again) != EMULATE_OK)
         return 0;
-    return (unsigned)n;
+    return n;
 }
 
-/* Many elements of a repeated INS or OUTS in one step; *done: how many, 0 if that cannot be. */
+/*
+ * Many elements of a repeated INS, OUTS, MOVS or STOS in one step, if there is an effect for that;
+ * *done: how many, 0 if it cannot be.
+ */
 static enum emulate_result block(struct emulate_ctx *ctx, const struct insn *in, unsigned size,
                                  unsigned *done)
 {
-    uint64_t addr;
-    bool port = kind(in) == INS || kind(in) == OUTS;
-    *done = port && ctx->ops->io_block ? contiguous(ctx, in, size, &addr) : 0;
-    if (!*done)
+    const struct emulate_ops *ops = ctx->ops;
+    unsigned k = kind(in);
+    bool port = k == INS || k == OUTS, writes = k != OUTS, reads = k == OUTS || k == MOVS;
+    uint64_t to, from, n = ~0UL;
+    enum emulate_result r;
+
+    *done = 0;
+    if (port ? !ops->io_block : !ops->mem_block || (k != MOVS && k != STOS))
         return EMULATE_OK;
-    enum emulate_result r =
-        ctx->ops->io_block(ctx, (uint16_t)ctx->regs->rdx, size, kind(in) == INS, addr, done);
+    if (reads)
+        n = contiguous(ctx, in, false, size, &from);
+    if (n && writes)
+        n = min(n, contiguous(ctx, in, true, size, &to));
+    if (!n)
+        return EMULATE_OK;
+    *done = (unsigned)n;
+    if (port)
+        r = ops->io_block(ctx, (uint16_t)ctx->regs->rdx, size, k == INS, reads ? from : to, done);
+    else
+        r = ops->mem_block(ctx, to, reads ? &from : NULL, ctx->regs->rax & size_mask(size), size,
+                           done);
     if (r != EMULATE_OK)
         return r;
-    advance(ctx, in, kind(in) == INS ? REG_RDI : REG_RSI, (int64_t)size * *done);
+    if (writes)
+        advance(ctx, in, REG_RDI, (int64_t)size * *done);
+    if (reads)
+        advance(ctx, in, REG_RSI, (int64_t)size * *done);
     advance(ctx, in, REG_RCX, -(int64_t)*done);
     return EMULATE_OK;
 }

@@ -172,15 +172,23 @@ int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 /* @size: 1, 2, 4; bits of *value beyond it mean nothing. */
 int __must_check hvm_io_port(struct vcpu *v, uint16_t port, unsigned size, bool write,
                              uint32_t *value);
-/*
- * *count elements between a port and the guest's RAM from @gpa on, within a page, by one request;
- * sets *count to 0 if no device model has the port alone: hvm_io_port() does.
- */
-int __must_check hvm_io_block(struct vcpu *v, uint16_t port, unsigned size, bool write,
-                              uint64_t gpa, unsigned *count);
 /* @size: 1, 2, 4, 8; at any address, but within a page. */
 int __must_check hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write,
                             uint64_t *value);
+
+/*
+ * Many elements by one request. False: no device model has all of it, or something of it is not the
+ * guest's own RAM; then they are for the two above, one by one.
+ */
+bool __must_check hvm_io_port_block(struct vcpu *v, uint16_t port, unsigned size, bool write,
+                                    uint64_t gpa, unsigned count);
+struct hvm_block {
+    unsigned count, size; /* size: 1, 2, 4, 8 */
+    uint64_t to, from;    /* guest physical, each on one page */
+    bool fill;            /* with `value`; from means nothing */
+    uint64_t value;
+};
+bool __must_check hvm_io_mem_block(struct vcpu *v, const struct hvm_block *b);
 
 /* --- mmio.c: instructions executed for the guest --- */
 void hvm_mmio(struct vcpu *v);      /* an access to what is no RAM */

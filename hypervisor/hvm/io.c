@@ -96,18 +96,22 @@ static bool model_port(const struct domain *d, uint16_t port)
     return !pci && port != DEBUG_PORT && !d->hvm->hw && !platform_has_port(d, port);
 }
 
-int hvm_io_block(struct vcpu *v, uint16_t port, unsigned size, bool write, uint64_t gpa,
-                 unsigned *count)
+static bool is_ram(const struct domain *d, uint64_t gpa)
+{
+    return p2m_kind(d, gfn(gpa >> PAGE_SHIFT)) == P2M_RAM;
+}
+
+bool hvm_io_port_block(struct vcpu *v, uint16_t port, unsigned size, bool write, uint64_t gpa,
+                       unsigned count)
 {
     struct ioreq_access a = {.type = IOREQ_TYPE_PIO,
                              .write = write,
                              .size = size,
                              .addr = port,
                              .data = gpa,
-                             .block = *count};
-    if (!*count || !model_port(v->domain, port) || !ioreq_send(v, &a))
-        *count = 0;
-    return 0;
+                             .count = count,
+                             .pointer = true};
+    return is_ram(v->domain, gpa) && model_port(v->domain, port) && ioreq_send(v, &a);
 }
 
 /* Registers of 32 bits, 16 bytes apart; narrow and wide reads find what is there of them. */
@@ -120,6 +124,35 @@ static void apic(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64
     } else if (gpa % 16 == 0 && size == 4) {
         lapic_write(&v->hvm->lapic, reg, (uint32_t)*value);
     }
+}
+
+/* Is it not RAM, and none of ours? */
+static bool model_mem(const struct vcpu *v, uint64_t gpa)
+{
+    const struct domain *d = v->domain;
+    return p2m_kind(d, gfn(gpa >> PAGE_SHIFT)) == P2M_NONE && !hvm_apic_page(v, gpa) &&
+           !platform_has_mem(d, gpa) && !d->hvm->hw;
+}
+
+/* What a device model does with a block has a device's memory at `addr`. */
+bool hvm_io_mem_block(struct vcpu *v, const struct hvm_block *b)
+{
+    bool from_model = !b->fill && model_mem(v, b->from), to_model = model_mem(v, b->to);
+    struct ioreq_access a = {.type = IOREQ_TYPE_COPY,
+                             .write = !from_model,
+                             .size = b->size,
+                             .addr = from_model ? b->from : b->to,
+                             .data = b->fill      ? b->value
+                                     : from_model ? b->to
+                                                  : b->from,
+                             .count = b->count,
+                             .pointer = !b->fill,
+                             .within = from_model && to_model};
+    if (!from_model && !to_model)
+        return false;
+    if (a.pointer && !a.within && !is_ram(v->domain, a.data))
+        return false;
+    return ioreq_send(v, &a);
 }
 
 int hvm_io_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t *value)

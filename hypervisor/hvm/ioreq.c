@@ -72,10 +72,12 @@ static struct ioreq_server *choose(const struct domain *d, const struct ioreq_ac
 {
     enum kind k = kind_of(a);
     uint64_t first = k == KIND_PCI ? a->addr >> 32 : a->addr;
-    uint64_t last = k == KIND_PCI ? first : a->addr + a->size - 1;
+    uint64_t bytes = k == KIND_MEMORY && a->count ? (uint64_t)a->count * a->size : a->size;
+    uint64_t last = k == KIND_PCI ? first : a->addr + bytes - 1;
     for (unsigned i = 0; i < SERVERS; i++) {
         struct ioreq_server *s = &of(d)->server[i];
-        if (s->used && s->enabled && range_contains(&s->range[k], first, last))
+        if (s->used && s->enabled && range_contains(&s->range[k], first, last) &&
+            (!a->within || range_contains(&s->range[k], a->data, a->data + bytes - 1)))
             return s;
     }
     return NULL;
@@ -92,12 +94,12 @@ static void post(struct vcpu *v, struct ioreq_server *s, const struct ioreq_acce
     volatile struct ioreq *slot = (struct ioreq *)s->page[1] + v->id;
     struct ioreq r = {
         .addr = a->addr,
-        .data = a->write || a->block ? a->data : 0,
-        .count = a->block ? a->block : 1,
+        .data = a->write || a->pointer ? a->data : 0,
+        .count = a->count ? a->count : 1,
         .size = a->size,
         .vp_eport = s->port[v->id],
         .state = STATE_IOREQ_NONE,
-        .data_is_ptr = a->block != 0,
+        .data_is_ptr = a->pointer,
         .dir = a->write ? IOREQ_WRITE : IOREQ_READ,
         .type = a->type,
     };
@@ -137,7 +139,7 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
     volatile struct ioreq *slot = s ? await(v) : NULL;
     if (!slot)
         return false;
-    if (!a->write && !a->block)
+    if (!a->write && !a->pointer)
         a->data = slot->data & (a->size < 8 ? (1UL << 8 * a->size) - 1 : ~0UL);
     slot->state = STATE_IOREQ_NONE;
     WRITE_ONCE(v->hvm->ioreq, NULL);

@@ -21,7 +21,10 @@ struct ioreq_access {
     bool write;
     uint8_t size; /* bytes */
     uint64_t addr, data;
-    uint32_t block; /* not 0: so many elements, at guest physical address `data` and upwards */
+    /* Of more than one element (0 is 1): */
+    uint32_t count;
+    bool pointer; /* the data are at guest physical address `data` and upwards */
+    bool within;  /* ... which is the device model's, too, not RAM */
 };
 
 int __must_check ioreq_init(struct domain *d);

@@ -121,6 +121,21 @@ static enum emulate_result do_write(struct emulate_ctx *ctx, uint64_t addr, cons
     return access(ctx, addr, (void *)buf, n, HVM_WRITE);
 }
 
+/* RAM of its own a device model may read and write as the guest itself may. */
+static enum emulate_result mem_block(struct emulate_ctx *ctx, uint64_t to, const uint64_t *from,
+                                     uint64_t value, unsigned size, unsigned *count)
+{
+    struct vcpu *v = ctx->data;
+    struct hvm_block b = {.count = *count, .size = size, .fill = !from, .value = value};
+    uint32_t error;
+    if (from && !hvm_walk(v, *from, HVM_READ | user(v), &b.from, &error))
+        return page_fault(ctx, *from, error);
+    if (!hvm_walk(v, to, HVM_WRITE | user(v), &b.to, &error))
+        return page_fault(ctx, to, error);
+    *count = hvm_io_mem_block(v, &b) ? b.count : 0;
+    return EMULATE_OK;
+}
+
 /* On registers nothing is atomic anyway: the value was read, and is written now. */
 static enum emulate_result do_cmpxchg(struct emulate_ctx *ctx, uint64_t addr, void *expected,
                                       const void *desired, unsigned n)
@@ -213,7 +228,6 @@ static enum emulate_result io_write(struct emulate_ctx *ctx, uint16_t number, un
     return port(ctx->data, number, size, false, &value);
 }
 
-/* Only RAM of its own: a device model may write it as the guest itself may. */
 static enum emulate_result io_block(struct emulate_ctx *ctx, uint16_t number, unsigned size,
                                     bool in, uint64_t addr, unsigned *count)
 {
@@ -224,9 +238,9 @@ static enum emulate_result io_block(struct emulate_ctx *ctx, uint16_t number, un
         return EMULATE_RETRY;
     if (!hvm_walk(v, addr, (in ? HVM_WRITE : HVM_READ) | user(v), &gpa, &error))
         return page_fault(ctx, addr, error);
-    if (p2m_kind(v->domain, gfn(gpa >> PAGE_SHIFT)) != P2M_RAM)
+    if (!hvm_io_port_block(v, number, size, !in, gpa, *count))
         *count = 0;
-    return hvm_io_block(v, number, size, !in, gpa, count) ? EMULATE_RETRY : EMULATE_OK;
+    return EMULATE_OK;
 }
 
 /* --- registers --- */
@@ -284,6 +298,7 @@ static const struct emulate_ops ops = {
     .read = do_read,
     .write = do_write,
     .cmpxchg = do_cmpxchg,
+    .mem_block = mem_block,
     .seg_base = seg_base,
     .segment = segment,
     .io_read = io_read,

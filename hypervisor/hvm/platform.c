@@ -341,17 +341,28 @@ bool platform_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uin
 
 /* --- memory --- */
 
+bool platform_has_mem(const struct domain *d, uint64_t gpa)
+{
+    const struct platform *p = platform_of(d);
+    if (!p)
+        return false;
+    switch (gpa & ~0xfffUL) {
+    case IOAPIC_PAGE:
+        return platform_has(p, XEN_X86_EMU_IOAPIC);
+    case HPET_PAGE:
+        return platform_has(p, XEN_X86_EMU_HPET) &&
+               READ_ONCE(d->hvm->params[HVM_PARAM_HPET_ENABLED]);
+    default:
+        return false;
+    }
+}
+
 bool platform_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t *value)
 {
     struct platform *p = platform_of(v->domain);
-    uint64_t page = gpa & ~0xfffUL;
     unsigned offset = gpa & 0xfff;
-    if (!p)
-        return false;
-    bool ioapic = page == IOAPIC_PAGE && platform_has(p, XEN_X86_EMU_IOAPIC);
-    bool hpet = page == HPET_PAGE && platform_has(p, XEN_X86_EMU_HPET) &&
-                READ_ONCE(v->domain->hvm->params[HVM_PARAM_HPET_ENABLED]);
-    if (!ioapic && !hpet)
+    bool ioapic = (gpa & ~0xfffUL) == IOAPIC_PAGE;
+    if (!platform_has_mem(v->domain, gpa))
         return false;
     spin_lock(&p->lock);
     if (ioapic && write) {

@@ -19,6 +19,7 @@ void platform_fini(struct domain *d);
 /* --- accesses of v, the current vCPU; false: not ours. Reads leave bits above @size zero. --- */
 bool platform_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value);
 bool platform_has_port(const struct domain *d, uint16_t port); /* any of it may be ours */
+bool platform_has_mem(const struct domain *d, uint64_t gpa);   /* the page is ours */
 bool platform_mem(struct vcpu *v, uint64_t gpa, unsigned size, bool write, uint64_t *value);
 
 /* --- wires, by device models --- */

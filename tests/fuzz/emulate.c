@@ -142,6 +142,21 @@ static enum emulate_result f_io_block(struct emulate_ctx *ctx, uint16_t port, un
     return answer(ctx, addr);
 }
 
+static enum emulate_result f_mem_block(struct emulate_ctx *ctx, uint64_t to, const uint64_t *from,
+                                       uint64_t value, unsigned size, unsigned *count)
+{
+    CHECK(size == 1 || size == 2 || size == 4 || size == 8);
+    CHECK(*count > 1 && to % 4096 + (uint64_t)*count * size <= 4096);
+    check_access(to, *count * size, true);
+    if (from) {
+        CHECK(*from % 4096 + (uint64_t)*count * size <= 4096);
+        check_access(*from, *count * size, false);
+    }
+    if (take8() & 1)
+        *count = take8() % (*count + 1);
+    return answer(ctx, to);
+}
+
 static enum emulate_result f_get(struct emulate_ctx *ctx, unsigned reg, uint64_t *value)
 {
     CHECK(reg < 16);
@@ -212,6 +227,7 @@ static const struct emulate_ops ops = {
     .io_read = f_io_read,
     .io_write = f_io_write,
     .io_block = f_io_block,
+    .mem_block = f_mem_block,
     .read_cr = f_get,
     .write_cr = f_set,
     .read_dr = f_get,

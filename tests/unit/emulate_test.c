@@ -415,15 +415,29 @@ static enum emulate_result p_io_block(struct emulate_ctx *c, uint16_t port, unsi
     return answer();
 }
 
+static enum emulate_result p_mem_block(struct emulate_ctx *c, uint64_t to, const uint64_t *from,
+                                       uint64_t value, unsigned n, unsigned *count)
+{
+    seen.size = n;
+    seen.out = *count;
+    seen.invlpg = to;
+    seen.msr_value = from ? *from : value;
+    seen.in = from != NULL;
+    if (*count > block_most)
+        *count = block_most;
+    return answer();
+}
+
 static enum emulate_result run_block(const char *bytes, unsigned n, unsigned most)
 {
     struct emulate_ops with = privileged_ops;
     with.io_block = p_io_block;
+    with.mem_block = p_mem_block;
     memset(code, 0x90, 64);
     memcpy(code, bytes, n);
     ready();
     ctx.ops = &with;
-    ctx.allow = EMULATE_PRIVILEGED;
+    ctx.allow = EMULATE_PRIVILEGED | EMULATE_MEMORY;
     ctx.cpl = 0;
     seen.calls = 0;
     block_most = most;
@@ -471,6 +485,27 @@ static void test_block(void **state)
     assert_int_equal(BLOCK("\xf3\x6c", 4096), EMULATE_OK);
     assert_int_equal(seen.calls, 1);
     assert_int_equal(seen.size, 1);
+    /* Memory. */
+    regs.rdi = start;
+    regs.rsi = start + 64;
+    regs.rcx = 6;
+    assert_int_equal(BLOCK("\xf3\x48\xa5", 4096), EMULATE_OK); /* rep movsq */
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(seen.out, 6);
+    assert_int_equal(seen.size, 8);
+    assert_true(seen.invlpg == start && seen.msr_value == start + 64);
+    assert_true(regs.rdi == start + 48 && regs.rsi == start + 112 && !regs.rcx);
+    regs.rax = 0x1234567;
+    regs.rcx = 9;
+    assert_int_equal(BLOCK("\xf3\x66\xab", 5), EMULATE_RETRY); /* rep stosw */
+    assert_false(seen.in);
+    assert_int_equal(seen.msr_value, 0x4567);
+    assert_true(regs.rdi == start + 58 && regs.rsi == start + 112 && regs.rcx == 4);
+    /* What compares or loads is done one by one. */
+    regs.rcx = 2;
+    assert_int_equal(BLOCK("\xf3\xac", 4096), EMULATE_OK);
+    assert_int_equal(seen.calls, 0);
+    regs.rdi = start;
     /* A fault of the first element changes nothing. */
     regs.rcx = 5;
     seen.result = EMULATE_EXCEPTION;

@@ -17,6 +17,7 @@
 
 #define BLOCK_AT (HVM_RESULT_AT + 0x100)
 #define BLOCK    16
+#define MEMORY   0xe0000000
 
 static const uint8_t code[] = {
     0xba, 0x00, 0x50, 0x00, 0x00, /* mov $PORT, %edx */
@@ -25,6 +26,20 @@ static const uint8_t code[] = {
     0xbf, 0x00, 0x21, 0x00, 0x00, /* mov $BLOCK_AT, %edi */
     0xb9, 0x10, 0x00, 0x00, 0x00, /* mov $BLOCK, %ecx */
     0xf3, 0x6c,                   /* rep insb */
+    0xbf, 0x00, 0x01, 0x00, 0xe0, /* mov $MEMORY + 0x100, %edi */
+    0xb9, 0x10, 0x00, 0x00, 0x00, /* mov $BLOCK, %ecx */
+    0xf3, 0xab,                   /* rep stosl */
+    0xbe, 0x00, 0x01, 0x00, 0xe0, /* mov $MEMORY + 0x100, %esi */
+    0xbf, 0x00, 0x00, 0x00, 0xe0, /* mov $MEMORY, %edi */
+    0xb9, 0x10, 0x00, 0x00, 0x00, /* mov $BLOCK, %ecx */
+    0xf3, 0xa5,                   /* rep movsl: within the device */
+    0xbf, 0x00, 0x21, 0x00, 0x00, /* mov $BLOCK_AT, %edi */
+    0xb9, 0x10, 0x00, 0x00, 0x00, /* mov $BLOCK, %ecx */
+    0xf3, 0xa5,                   /* rep movsl: to RAM */
+    0xbe, 0x00, 0x21, 0x00, 0x00, /* mov $BLOCK_AT, %esi */
+    0xbf, 0xf8, 0x0f, 0x00, 0xe0, /* mov $MEMORY + 0xff8, %edi: beyond its end */
+    0xb9, 0x04, 0x00, 0x00, 0x00, /* mov $4, %ecx */
+    0xf3, 0xa5,                   /* rep movsl */
     0x42, 0xee,                   /* inc %edx; out %al, (%dx) */
     0xfa, 0xf4,                   /* cli; hlt */
 };
@@ -161,6 +176,21 @@ static void answer(volatile struct ioreq *slot, uint32_t port)
     CHECK_EQ(HC(event_channel_op, EVTCHNOP_send, &s), 0);
 }
 
+/* Many elements of four bytes of the device's memory are one request. */
+static void block(volatile struct ioreq *slot, uint32_t port, unsigned dir, uint64_t addr,
+                  uint64_t data, unsigned count, bool pointer)
+{
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_COPY);
+    CHECK_EQ(slot->dir, dir);
+    CHECK_EQ(slot->size, 4);
+    CHECK_EQ(slot->addr, addr);
+    CHECK_EQ(slot->data, data);
+    CHECK_EQ(slot->count, count);
+    CHECK_EQ(slot->data_is_ptr, pointer);
+    answer(slot, port);
+}
+
 static void requests(uint16_t d)
 {
     struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
@@ -177,6 +207,9 @@ static void requests(uint16_t d)
     CHECK_EQ(dm(d, &info), 0);
     CHECK(info.u.get_ioreq_server_info.bufioreq_port);
     CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 7), 0);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .type = XEN_DMOP_IO_RANGE_MEMORY,
+                   .start = MEMORY, .end = MEMORY + PAGE_SIZE - 1),
+             0);
     CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
     CHECK_EQ(resource(d, id, 2, &mfn), -XEN_EINVAL);
     CHECK_EQ(resource(d, id, 0, &mfn), 0);
@@ -208,6 +241,10 @@ static void requests(uint16_t d)
     CHECK_EQ(slot->df, 0);
     CHECK_EQ(slot->dir, IOREQ_READ);
     answer(slot, b.local_port);
+    block(slot, b.local_port, IOREQ_WRITE, MEMORY + 0x100, 0x12345678, BLOCK, false);
+    block(slot, b.local_port, IOREQ_READ, MEMORY + 0x100, MEMORY, BLOCK, true);
+    block(slot, b.local_port, IOREQ_READ, MEMORY + 0x100 + 4 * BLOCK, BLOCK_AT, BLOCK, true);
+    block(slot, b.local_port, IOREQ_WRITE, MEMORY + 0xff8, BLOCK_AT, 2, true);
     CHECK(asked(slot));
     CHECK_EQ(slot->data_is_ptr, 0);
     CHECK_EQ(slot->count, 1);
