@@ -182,17 +182,36 @@ static bool keeps_uses(uint64_t old, uint64_t new, enum page_type level)
     return level > PAGE_L1 || !(new & ~old &PTE_RW);
 }
 
-static void drop_write_use(uint64_t old, uint64_t new, enum page_type level)
-{
-    if (level == PAGE_L1 && (old & ~new &PTE_RW) && mfn_is_ram(pte_mfn(old)))
-        page_put_type(mfn_to_page(pte_mfn(old)));
-}
-
 static bool entry_replace(uint64_t *p, uint64_t *old, uint64_t new, bool preserve_ad)
 {
     if (preserve_ad)
         new |= *old &(PTE_A | PTE_D);
     return __atomic_compare_exchange_n(p, old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/*
+ * entry_replace() of *old by an entry that keeps what it holds, but perhaps not its write use. That
+ * is given up behind the replacement, when another vCPU may already have taken the new entry away
+ * and with it the frame's last reference: so this has one of its own meanwhile.
+ * 0; -XEN_EAGAIN: *old is now what is there; -XEN_EBUSY: the frame has too many references.
+ */
+static int entry_weaken(uint64_t *p, uint64_t *old, uint64_t new, enum page_type level,
+                        bool preserve_ad)
+{
+    mfn_t m = pte_mfn(*old);
+    struct page *page =
+        level == PAGE_L1 && (*old & ~new &PTE_RW) && mfn_is_ram(m) ? mfn_to_page(m) : NULL;
+    if (page && !page_get_any(page)) {
+        uint64_t seen = *old;
+        *old = READ_ONCE(*p);
+        return *old == seen ? -XEN_EBUSY : -XEN_EAGAIN;
+    }
+    bool done = entry_replace(p, old, new, preserve_ad);
+    if (page && done)
+        page_put_type(page);
+    if (page)
+        page_put(page);
+    return done ? 0 : -XEN_EAGAIN;
 }
 
 int pt_write(struct page *table, unsigned index, uint64_t new, struct domain *pg_owner,
@@ -213,10 +232,9 @@ int pt_write(struct page *table, unsigned index, uint64_t new, struct domain *pg
     while (keeps_uses(old, new, level)) {
         if (expected && old != *expected)
             return -XEN_EAGAIN;
-        if (entry_replace(p, &old, new, preserve_ad)) {
-            drop_write_use(old, new, level);
-            return 0;
-        }
+        int rc = entry_weaken(p, &old, new, level, preserve_ad);
+        if (rc != -XEN_EAGAIN)
+            return rc;
     }
 
     int rc = entry_get(new, level, table->owner, pg_owner);

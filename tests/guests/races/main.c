@@ -97,6 +97,65 @@ static void exchanges(void)
     CHECK_EQ(reservation(), most);
 }
 
+/* --- a page's last mapping goes while another vCPU takes its write permission --- */
+static uint8_t *last;
+static volatile uint64_t last_frame; /* 0: not there */
+static volatile unsigned write_protected;
+
+/* Now and then between the other's mapping and unmapping, with a growing delay after the first. */
+static void write_protect(void *arg)
+{
+    (void)arg;
+    for (unsigned delay = 0; !stop; delay = (delay + 1) % 64) {
+        uint64_t mfn = last_frame;
+
+        if (!mfn)
+            continue;
+        for (unsigned i = 0; i < delay; i++)
+            cpu_relax();
+        if (!va_map(last, MAKE_PTE(mfn, PTE_RO)))
+            write_protected++;
+        while (last_frame == mfn && !stop)
+            cpu_relax();
+    }
+}
+
+static void last_mappings(void)
+{
+    uint64_t pfn = spare_pfn(), most = reservation();
+    xen_pfn_t mfn = pfn_to_mfn(pfn), out;
+    struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
+
+    section("a page's last mapping goes while another vCPU takes its write permission");
+    last = page_alloc();
+    CHECK_EQ(va_map(last, 0), 0);
+    spawn(1, write_protect);
+    for (unsigned i = 0; i < 600; i++) {
+        r.extent_start.p = &mfn;
+        if (va_map(last, MAKE_PTE(mfn, PTE_KERN)) ||
+            HC(memory_op, XENMEM_decrease_reservation, &r) != 1)
+            break;
+        last_frame = mfn; /* the entry alone keeps the frame */
+        for (unsigned n = 0; n < i % 64; n++)
+            cpu_relax();
+        va_map(last, 0);
+        last_frame = 0;
+        va_map(last, 0);
+        out = pfn;
+        r.extent_start.p = &out;
+        if (HC(memory_op, XENMEM_populate_physmap, &r) != 1)
+            break;
+        mfn = out;
+    }
+    reap(1);
+    va_map(last, 0);
+    print("  write permission taken %u times\n", write_protected);
+    CHECK(write_protected > 0);
+    CHECK_EQ(reservation(), most);
+    set_p2m(pfn, mfn);
+    CHECK_EQ(map_rw(last), 0);
+}
+
 /* --- grants --- */
 static volatile struct grant_entry_v1 *table;
 static uint64_t *granted, *at[2];
@@ -282,6 +341,7 @@ void test_main(void)
     if (cpu_count() < 2)
         return;
     exchanges();
+    last_mappings();
     grants_setup();
     replaced_by_itself();
     moved();
