@@ -7,6 +7,7 @@
 #include "grant/grant.h"
 #include "hvm/hvm.h"
 #include "hvm/ioreq.h"
+#include "hvm/npt.h"
 #include "hvm/platform.h"
 #include "lib/string.h"
 
@@ -117,9 +118,10 @@ void hvm_init(void)
     hvm_ops_table = &ops;
     grant_hvm_ops = &hvm_grant_ops;
     event_consumer = ioreq_answered;
-    if (!svm_available())
-        return;
-    hvm_ops = &svm_ops;
+    if (svm_available(&npt_format))
+        hvm_ops = &svm_ops;
+    else if (vmx_available(&npt_format))
+        hvm_ops = &vmx_ops;
     hvm_init_cpu();
 }
 
@@ -127,5 +129,5 @@ void hvm_init_cpu(void)
 {
     int rc = hvm_ops ? hvm_ops->init_cpu() : 0;
     if (rc)
-        panic("CPU %u: no memory for %s", this_cpu()->id, hvm_ops->name);
+        panic("CPU %u: %s cannot be switched on: error %d", this_cpu()->id, hvm_ops->name, rc);
 }

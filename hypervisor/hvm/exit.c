@@ -113,7 +113,9 @@ static void xsetbv(struct vcpu *v)
 /* Caches are coherent and the guest drives no device: nothing to write back. */
 static void invd(struct vcpu *v)
 {
-    unsigned n = length(v, true, v->hvm->exit.code == 0x76 ? 0x08 : 0x09);
+    unsigned n = length(v, true, 0x08);
+    if (!n)
+        n = length(v, true, 0x09);
     if (n)
         hvm_skip(v, n);
 }

@@ -1,7 +1,9 @@
 /*
- * Entries of nested page tables: those of long mode, all accesses counting as user mode's (APM
- * vol. 2 section 15.25.5). A and D are set from the start: nobody looks at them, and the CPU need
- * not write. Bits 9 to 11 are ours.
+ * Entries of nested page tables: AMD's are those of long mode, all accesses counting as user mode's
+ * (APM vol. 2 section 15.25.5), Intel's those of EPT (SDM vol. 3, "EPT translation mechanism").
+ * They agree on where the address is, on bit 0 without which there is nothing, bit 1 without which
+ * nothing is written, and bit 7 of large leaves; other bits are the backend's (npt_format). Bits 9
+ * to 11 are ours. Nobody looks for A and D.
  */
 #ifndef HVM_NPT_H
 #define HVM_NPT_H
@@ -10,14 +12,15 @@
 
 #define NPT_P      (1UL << 0)
 #define NPT_RW     (1UL << 1)
-#define NPT_U      (1UL << 2)
-#define NPT_PCD    (1UL << 4)
-#define NPT_A      (1UL << 5)
-#define NPT_D      (1UL << 6)
 #define NPT_PS     (1UL << 7)
 #define NPT_DEVICE (1UL << 9)  /* no RAM: holds no reference */
 #define NPT_LENT   (1UL << 10) /* another domain's page; without NPT_RW it holds no WRITABLE use */
 #define NPT_ADDR   0x000ffffffffff000UL
+
+extern struct npt_format {
+    uint64_t table, leaf, device; /* of entries with all rights: to a table, RAM, device memory */
+    bool gib;                     /* leaves of 1 GiB */
+} npt_format;
 
 static inline mfn_t npt_mfn(uint64_t e)
 {
@@ -25,12 +28,13 @@ static inline mfn_t npt_mfn(uint64_t e)
 }
 static inline uint64_t npt_table(mfn_t m)
 {
-    return m.n << PAGE_SHIFT | NPT_P | NPT_RW | NPT_U | NPT_A | NPT_D;
+    return m.n << PAGE_SHIFT | npt_format.table;
 }
 /* @flags: NPT_DEVICE, which is not cached, or 0. */
 static inline uint64_t npt_leaf(mfn_t m, unsigned level, uint64_t flags)
 {
-    return npt_table(m) | (level > 1 ? NPT_PS : 0) | flags | (flags & NPT_DEVICE ? NPT_PCD : 0);
+    uint64_t kind = flags & NPT_DEVICE ? npt_format.device : npt_format.leaf;
+    return m.n << PAGE_SHIFT | kind | (level > 1 ? NPT_PS : 0) | flags;
 }
 
 #endif

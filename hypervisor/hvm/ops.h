@@ -1,7 +1,7 @@
 /*
  * What common code asks of the CPU's virtualization extension, in verbs of the guest. hvm/svm/
- * fills this table; common code never names the vendor. The backend's own state of a vCPU hangs on
- * v->hvm->backend.
+ * and hvm/vmx/ fill this table; common code never names the vendor. The backend's own state of a
+ * vCPU hangs on v->hvm->backend.
  *
  * General registers, rip, rsp and rflags of a vCPU that is not inside enter() are in
  * v->stack->regs; everything else is with the backend and reached by the accessors below, for the
@@ -149,7 +149,10 @@ struct hvm_ops {
 };
 
 extern const struct hvm_ops *hvm_ops; /* NULL: this machine has none */
-extern const struct hvm_ops svm_ops;
-bool svm_available(void); /* may log why not */
+extern const struct hvm_ops svm_ops, vmx_ops;
+/* May log why not; *npt is what nested tables look like then. */
+struct npt_format;
+bool svm_available(struct npt_format *npt);
+bool vmx_available(struct npt_format *npt);
 
 #endif

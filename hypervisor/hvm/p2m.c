@@ -1,7 +1,6 @@
 /*
  * Which machine frame is behind each frame of a hardware-virtualized guest: the nested page tables
- * themselves, four levels in the long-mode format (APM vol. 2 section 15.25; hvm/npt.h), are the
- * only record.
+ * themselves, four levels in the format of the CPU's vendor (hvm/npt.h), are the only record.
  *
  * A leaf that maps RAM holds, for each of its 4 KiB frames, one reference and one WRITABLE use, so
  * a frame stays the guest's as long as it can reach it and is no PV domain's page table meanwhile.
@@ -17,6 +16,8 @@
 #include "hvm/hvm.h"
 #include "hvm/npt.h"
 #include "lib/string.h"
+
+struct npt_format npt_format __ro_after_init;
 
 static const unsigned level_order[] = {0, 0, 9, 18}; /* leaves of level 1 to 3 */
 
@@ -183,7 +184,7 @@ static int put_leaf(struct domain *d, gfn_t g, unsigned level, uint64_t leaf, ui
 
 static unsigned best_level(gfn_t g, mfn_t m, uint64_t left)
 {
-    for (unsigned level = cpu_features.page1gb ? 3 : 2; level > 1; level--) {
+    for (unsigned level = npt_format.gib ? 3 : 2; level > 1; level--) {
         uint64_t n = 1UL << level_order[level];
         if (n <= left && !((g.n | m.n) & (n - 1)))
             return level;

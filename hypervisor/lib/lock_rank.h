@@ -30,6 +30,7 @@ enum lock_rank {
     RANK_HOSTMAP,     /* mm: the hypervisor's own page tables */
     RANK_BUDDY,       /* mm: the free lists */
     RANK_IPI,         /* cpu: one call-function in flight */
+    RANK_VMCS,        /* hvm: one quiet vCPU's VMCS while it is looked at */
     RANK_CONSOLE,     /* console: log ring and devices; last, so that anything may log */
     RANK_COUNT
 };

@@ -7,6 +7,7 @@
  * vCPU gets a new number when it next enters. So a full flush of a CPU includes its guests.
  */
 #include "console/console.h"
+#include "hvm/npt.h"
 #include "hvm/svm/vmcb.h"
 #include "lib/string.h"
 
@@ -15,8 +16,12 @@
 #define VM_CR_DISABLED (1UL << 4)
 #define EFER_SVME      (1UL << 12)
 
-#define IOPM_ORDER     2 /* 12 KiB */
-#define MSRPM_ORDER    1 /* 8 KiB */
+/* Entries of nested tables: P RW U A D, and PCD. */
+#define PTE_ALL      0x67UL
+#define PTE_UNCACHED 0x10UL
+
+#define IOPM_ORDER   2 /* 12 KiB */
+#define MSRPM_ORDER  1 /* 8 KiB */
 
 uint64_t *svm_iopm __ro_after_init, *svm_msrpm __ro_after_init;
 static uint32_t asids __ro_after_init;
@@ -29,7 +34,7 @@ static struct {
     uint64_t flush_seen; /* tlb_last_flush() when it began */
 } cpu_state[MAX_CPUS];
 
-bool svm_available(void)
+bool svm_available(struct npt_format *npt)
 {
     uint32_t r[4];
     uint64_t vm_cr;
@@ -49,6 +54,10 @@ bool svm_available(void)
         return false;
     }
     asids = r[1];
+    *npt = (struct npt_format){.table = PTE_ALL,
+                               .leaf = PTE_ALL,
+                               .device = PTE_ALL | PTE_UNCACHED,
+                               .gib = cpu_features.page1gb};
     log_info("SVM: %u address space numbers%s", asids, r[3] & 8 ? ", next rip saved" : "");
     return asids >= 2;
 }
