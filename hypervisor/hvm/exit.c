@@ -195,11 +195,12 @@ static void triple_fault(struct vcpu *v)
 
 static void invalid(struct vcpu *v)
 {
-    domain_kill(v->domain,
-                "v%u: the CPU refuses its state: rip 0x%lx rflags 0x%lx cr0 0x%lx cr4 0x%lx efer "
-                "0x%lx",
-                v->id, v->stack->regs.rip, v->stack->regs.rflags, hvm_ops->get_reg(v, HVM_CR0),
-                hvm_ops->get_reg(v, HVM_CR4), hvm_ops->get_reg(v, HVM_EFER));
+    domain_kill(
+        v->domain,
+        "v%u: the CPU refuses its state (0x%lx): rip 0x%lx rflags 0x%lx cr0 0x%lx cr4 0x%lx efer "
+        "0x%lx",
+        v->id, v->hvm->exit.code, v->stack->regs.rip, v->stack->regs.rflags,
+        hvm_ops->get_reg(v, HVM_CR0), hvm_ops->get_reg(v, HVM_CR4), hvm_ops->get_reg(v, HVM_EFER));
 }
 
 static void unknown(struct vcpu *v)

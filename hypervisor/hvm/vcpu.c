@@ -161,6 +161,8 @@ void hvm_switch_in(struct vcpu *v)
 {
     unsigned cpu = this_cpu()->id;
     pv_unload_cr3();
+    if (read_cr0() & CR0_TS) /* a PV guest's choice; we reach this one's registers */
+        __asm__ volatile("clts" ::: "memory");
     if (!bit_test(v->domain->dirty_cpus.bits, cpu))
         atomic_bit_set(v->domain->dirty_cpus.bits, cpu);
     fpu_restore(v->fpu, v->xcr0);

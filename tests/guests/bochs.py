@@ -12,7 +12,7 @@ import threading
 RC = """\
 config_interface: textconfig
 display_library: term
-cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+cpu: model={model}, count={cpus}, ips=150000000, reset_on_triple_fault=0, ignore_bad_msrs=1
 memory: guest={memory}, host={memory}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
@@ -39,8 +39,8 @@ def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err):
     subprocess.run(["system/iso/build", f"{base}.iso", "bios1", image, xen_args, kernel, kernel_args, "none"],
                    check=True)
     with open(f"{base}.bochsrc", "w", encoding="ascii") as f:
-        f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "1"),
-                          memory=os.environ.get("BOCHS_MEMORY", "256"),
+        f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "2"),
+                          memory=os.environ.get("BOCHS_MEMORY", "512"),
                           iso=f"{base}.iso", serial=serial, log=f"{base}.bochs"))
     with open(f"{base}.commands", "w", encoding="ascii") as f:
         f.write("c\n")

@@ -63,7 +63,7 @@ void vmx_load_pdptes(struct vcpu *v)
 }
 
 /* A new VPID: what the guest's TLB knew is gone. */
-static void forget_tlb(struct vcpu *v)
+void vmx_forget_tlb(struct vcpu *v)
 {
     vmx_of(v)->vpid_generation = 0;
 }
@@ -98,7 +98,7 @@ static bool set_cr0(struct vcpu *v, uint64_t value)
     if (new_efer != efer)
         hvm_ops->set_reg(v, HVM_EFER, new_efer);
     if (paging != was_paging)
-        forget_tlb(v);
+        vmx_forget_tlb(v);
     return true;
 }
 
@@ -115,7 +115,7 @@ static bool set_cr4(struct vcpu *v, uint64_t value)
         return false;
     hvm_ops->set_reg(v, HVM_CR4, value);
     if (changed)
-        forget_tlb(v);
+        vmx_forget_tlb(v);
     return true;
 }
 

@@ -62,8 +62,9 @@ static __init bool choose_all(struct vmx_controls *c)
                   CPU_HLT_EXIT | CPU_MWAIT_EXIT | CPU_RDPMC_EXIT | CPU_TPR_SHADOW | CPU_DR_EXIT |
                       CPU_IO_EXIT | CPU_MSR_BITMAP | CPU_MONITOR_EXIT | CPU_CONTROLS2,
                   0, CPU_CR3_LOAD_EXIT | CPU_CR3_STORE_EXIT | CPU_CR8_LOAD_EXIT, &c->cpu) &&
-           choose("secondary", MSR_VMX_CPU2, CPU2_EPT | CPU2_UNRESTRICTED,
-                  CPU2_RDTSCP | CPU2_VPID | CPU2_WBINVD_EXIT, 0, &c->cpu2) &&
+           choose("secondary", MSR_VMX_CPU2,
+                  CPU2_EPT | CPU2_UNRESTRICTED | (cpu_features.rdtscp ? CPU2_RDTSCP : 0),
+                  CPU2_VPID | CPU2_WBINVD_EXIT, 0, &c->cpu2) &&
            choose("exit", MSR_VMX_TRUE_EXIT,
                   EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER,
                   0, EXIT_ACK, &c->exit) &&

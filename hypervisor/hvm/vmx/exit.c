@@ -119,6 +119,9 @@ void vmx_decode_exit(struct vcpu *v, uint32_t reason)
     case VMX_EXIT_TRIPLE_FAULT:
         e->reason = HVM_EXIT_TRIPLE_FAULT;
         break;
+    case VMX_EXIT_TASK_SWITCH:
+        vmx_task_switch(v, vmread(VMCS_QUALIFICATION));
+        break;
     case VMX_EXIT_CR:
         vmx_cr_access(v, vmread(VMCS_QUALIFICATION));
         break;

@@ -8,8 +8,6 @@
 #include "hvm/vmx/vmcs.h"
 
 #define DR6_TRAPS   0xfUL
-#define DR6_BD      (1UL << 13)
-#define DR6_BS      (1UL << 14)
 #define DR6_DEFAULT 0xffff0ff0UL
 #define DR7_GD      (1UL << 13)
 

@@ -145,6 +145,10 @@ enum vmcs_field {
 
 #define ATTRIBUTES_UNUSABLE (1u << 16)
 
+#define DR6_BD              (1UL << 13)
+#define DR6_BS              (1UL << 14)
+#define DR6_BT              (1UL << 15)
+
 #define ENTRY_FAILED        (1u << 31) /* of the exit reason */
 
 enum vmx_exit {
@@ -248,6 +252,11 @@ void vmx_set_reg(struct vcpu *v, enum hvm_reg r, uint64_t value);
 uint64_t vmx_cr4_owned(void); /* the bits of CR4 that the guest's writes do not reach */
 void vmx_cr_access(struct vcpu *v, uint64_t qualification);
 void vmx_load_pdptes(struct vcpu *v);
+
+void vmx_forget_tlb(struct vcpu *v); /* whatever the guest has translated */
+
+/* task.c */
+void vmx_task_switch(struct vcpu *v, uint64_t qualification);
 
 /* exit.c: fills v->hvm->exit; deals with what is the vendor's own. */
 void vmx_decode_exit(struct vcpu *v, uint32_t reason);

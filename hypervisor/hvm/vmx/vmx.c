@@ -298,8 +298,10 @@ static void vmx_clear_shadow(struct vcpu *v)
 {
     bool opened = vmx_open(v);
     uint32_t now = vmread(VMCS_GUEST_SHADOW);
-    if (now & (SHADOW_STI | SHADOW_MOV_SS))
+    if (now & (SHADOW_STI | SHADOW_MOV_SS)) {
         vmwrite(VMCS_GUEST_SHADOW, now & ~(SHADOW_STI | SHADOW_MOV_SS));
+        vmwrite(VMCS_GUEST_PENDING_DEBUG, 0); /* hvm_skip() sees to the single step */
+    }
     vmx_close(v, opened);
 }
 

@@ -23,6 +23,10 @@ uint16_t hvm_build(uint32_t emulation);
 void *map_gfn(uint16_t d, uint64_t gfn); /* NULL: nothing is there */
 void unmap_gfn(void *at);
 long flat_registers(uint16_t d, uint64_t rip);
+/* The record of such registers, for changes; sent and asked for. */
+struct hvm_hw_cpu *flat_record(void);
+long flat_stream(uint16_t d);
+long flat_get(uint16_t d);
 
 void device_model(void); /* device_model.c */
 void children(void); /* child.c */
@@ -30,5 +34,6 @@ void domctls(void);  /* domctls.c */
 void failures(void); /* failures.c */
 void hardware(void); /* hvm.c */
 void rarities(void); /* operations.c */
+void states(void);   /* states.c */
 
 #endif

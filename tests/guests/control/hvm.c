@@ -85,6 +85,25 @@ long flat_registers(uint16_t d, uint64_t rip)
     return set_stream(d, sizeof(stream));
 }
 
+struct hvm_hw_cpu *flat_record(void)
+{
+    flat();
+    return &stream.body;
+}
+
+long flat_stream(uint16_t d)
+{
+    return set_stream(d, sizeof(stream));
+}
+
+long flat_get(uint16_t d)
+{
+    memset(&dc.u, 0, sizeof(dc.u));
+    dc.u.hvmcontext.buffer.p = buffer;
+    dc.u.hvmcontext.size = sizeof(buffer);
+    return domctl(XEN_DOMCTL_gethvmcontext, d);
+}
+
 static void streams(uint16_t d)
 {
     flat();

@@ -550,6 +550,7 @@ void test_main(void)
     early_event();
     domctls();
     hardware();
+    states();
     device_model();
     rarities();
     children();
