@@ -9,7 +9,7 @@
 #define MSR_MTRR_CAP       0xfe
 #define MSR_MCG_CAP        0x179
 #define MSR_MCG_STATUS     0x17a
-#define MSR_MISC_ENABLE    0x1a0
+#define MSR_MISC_ENABLE    0x1a0 /* Intel's */
 #define MSR_MTRR_DEFAULT   0x2ff
 #define MSR_TSC_DEADLINE   0x6e0
 #define MSR_X2APIC_FIRST   0x800
@@ -19,7 +19,18 @@
 #define MSR_HWCR           0xc0010015
 #define MSR_PATCH_LOADER   0xc0010020
 
-#define EFER_GUEST         (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+/* No performance counters, nor BTS, nor PEBS (SDM vol. 4, table 2-2). */
+#define MISC_PERF        (1UL << 7)
+#define MISC_NO_BTS_PEBS (3UL << 11)
+
+#define EFER_GUEST       (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+
+static int read_misc_enable(uint64_t *value)
+{
+    int rc = rdmsr_safe(MSR_MISC_ENABLE, value);
+    *value = (*value & ~MISC_PERF) | MISC_NO_BTS_PEBS;
+    return rc;
+}
 
 int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
@@ -48,6 +59,8 @@ int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
     case MSR_SYSCFG:
     case MSR_HWCR:
         return 0;
+    case MSR_MISC_ENABLE:
+        return read_misc_enable(value);
     case MSR_MTRR_DEFAULT:
         *value = 6; /* disabled; write-back */
         return 0;
@@ -96,6 +109,7 @@ static int write_hypercall_page(struct vcpu *v, uint64_t value)
 
 int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 {
+    uint64_t now;
     switch (msr) {
     case MSR_EFER:
         return write_efer(v, value);
@@ -116,6 +130,8 @@ int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
         return lapic_msr_write(&v->hvm->lapic, msr, value);
     case MSR_HYPERCALL_PAGE:
         return write_hypercall_page(v, value);
+    case MSR_MISC_ENABLE:
+        return read_misc_enable(&now) || now != value ? -XEN_EPERM : 0;
     case MSR_MICROCODE: /* cleared before it is read */
     case MSR_MCG_STATUS:
         return value ? -XEN_EPERM : 0;
