@@ -249,6 +249,15 @@ static void audit(void)
         CHECK_EQ(sysctl(XEN_SYSCTL_debug_keys), 0);
 }
 
+static bool is_zero(const uint8_t *page)
+{
+    unsigned i = 0;
+
+    while (i < PAGE_SIZE && !page[i])
+        i++;
+    return i == PAGE_SIZE;
+}
+
 static void bury(uint64_t want)
 {
     uint64_t got = 0, slack = is_trilby() ? 0 : 128;
@@ -266,6 +275,8 @@ static void bury(uint64_t want)
         CHECK_EQ(got, want);
     for (unsigned i = 0; i < LENT; i++) {
         CHECK_EQ(table[8 + i].flags, 0);
+        if (i & 1)
+            CHECK(is_zero(lent[i])); /* it could only be read */
         memset(lent[i], 0, PAGE_SIZE);
         CHECK_EQ(map_ro(lent[i]), 0); /* nobody else maps it: it may be a table */
         CHECK_EQ(mmuext(MMUEXT_PIN_L1_TABLE, mfn_of(lent[i])), 0);

@@ -268,6 +268,39 @@ static void hammer(void *arg)
         try_write((void *)(uintptr_t)victim, 0x2222);
 }
 
+static void made_a_table(void)
+{
+    unsigned spoiled = 0;
+
+    section("a page made a page table while another vCPU still has it in its TLB");
+    for (int round = 0; round < 40; round++) {
+        uint64_t *page = page_alloc(), frame = mfn_of(page);
+
+        victim = page;
+        stop = false;
+        CHECK_EQ(cpu_run(1, hammer, NULL), 0);
+        while (!*victim)
+            cpu_relax();
+        CHECK_EQ(HC(update_va_mapping, page, 0, UVMF_NONE), 0); /* no flush asked */
+        CHECK_EQ(mmuext(MMUEXT_PIN_L1_TABLE, frame), 0);
+        CHECK_EQ(mmu_set(frame << PAGE_SHIFT, 0), 0);
+        volatile uint64_t *w = window_map(frame, PTE_RO);
+
+        for (int i = 0; i < 20000; i++)
+            if (w[0]) {
+                spoiled++;
+                break;
+            }
+        stop = true;
+        cpu_wait(1);
+        window_unmap((void *)(uintptr_t)w);
+        CHECK_EQ(mmuext(MMUEXT_UNPIN_TABLE, frame), 0);
+        CHECK_EQ(map_rw(page), 0);
+        page_free(page);
+    }
+    CHECK_EQ(spoiled, 0);
+}
+
 static long reserve(unsigned cmd, xen_pfn_t *frame)
 {
     struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
@@ -346,6 +379,7 @@ void test_main(void)
     bring_up();
     interrupts();
     races();
+    made_a_table();
     released();
     section("clocks of all vCPUs");
     bad = 0;
