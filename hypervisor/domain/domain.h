@@ -129,7 +129,7 @@ struct domain {
     uint32_t page_list;            /* [p] first frame of its list; 0 = none */
     uint32_t page_list_done;       /* [p] dying: frames given up that others still refer to */
     uint64_t tot_pages, max_pages; /* [p] frames */
-    uint64_t claimed;              /* [p] frames promised by XENMEM_claim_pages */
+    uint64_t claimed;              /* frames promised, XENMEM_claim_pages: mm/buddy.c */
     uint64_t shared_pages;         /* [p] frames mapped by grants from others */
     uint64_t overhead_pages;       /* [a] frames the hypervisor spends on it */
 

@@ -88,7 +88,9 @@ static void name_extent(struct page *page, unsigned order, uint64_t pfn)
  */
 static struct page *give_extent(const struct batch *b, uint64_t i, uint64_t pfn)
 {
-    struct page *page = page_alloc_width(b->order, ALLOC_ZERO | ALLOC_PREEMPT, b->width);
+    uint64_t claimed;
+    struct page *page =
+        page_alloc_for(b->d, b->order, ALLOC_ZERO | ALLOC_PREEMPT, b->width, &claimed);
     if (!page)
         return NULL;
     xen_pfn_t answer = page_to_mfn(page).n;
@@ -96,6 +98,7 @@ static struct page *give_extent(const struct batch *b, uint64_t i, uint64_t pfn)
     if ((b->want_result && copy_element_to_guest(b->extents, i, &answer)) ||
         page_assign(b->d, page, b->order)) {
         name_extent(page, b->order, M2P_INVALID);
+        buddy_claim_return(b->d, claimed); /* first: nobody else gets them in between */
         page_free(page, b->order);
         return NULL;
     }
@@ -242,19 +245,18 @@ static void exchange_free_outputs(struct exchange *x, uint64_t extents)
         page_free(x->out[extents], x->out_order);
 }
 
-/* For a moment the domain has both sides: that, too, must leave what is promised to others. */
-static int exchange_alloc_outputs(struct exchange *x)
+/* For a moment the domain has both sides: that, too, must leave what is promised to anybody. */
+static int exchange_alloc_outputs(struct exchange *x, struct domain *d)
 {
     uint64_t extents = x->frames >> x->out_order, done;
     for (done = 0; done < extents; done++) {
-        x->out[done] = page_alloc_width(x->out_order, ALLOC_ZERO, x->width);
-        if (!x->out[done])
-            break;
+        x->out[done] = page_alloc_for(d, x->out_order, ALLOC_ZERO, x->width, NULL);
+        if (!x->out[done]) {
+            exchange_free_outputs(x, done);
+            return -XEN_ENOMEM;
+        }
     }
-    if (done == extents && buddy_claims_covered())
-        return 0;
-    exchange_free_outputs(x, done);
-    return -XEN_ENOMEM;
+    return 0;
 }
 
 /* From here on nothing can fail. */
@@ -283,7 +285,7 @@ static int exchange_chunk(struct exchange *x, struct domain *d, const struct xen
     int rc = exchange_take_inputs(x, d, guest_handle(e->in.extent_start), c);
     if (rc)
         return rc;
-    rc = exchange_alloc_outputs(x);
+    rc = exchange_alloc_outputs(x, d);
     if (rc) {
         exchange_drop_inputs(x, x->frames);
         return rc;

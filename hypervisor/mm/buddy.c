@@ -13,8 +13,9 @@
  * Free frames have refs 0; the first one of a block has FREE_HEAD and the order in its type word,
  * the others neither. Lists are threaded through next and prev.
  *
- * Claims are promises (XENMEM_claim_pages): page_assign() asks buddy_claim_use(), which refuses
- * what would leave less than is promised to others. The hypervisor's own needs go first.
+ * Claims are promises (XENMEM_claim_pages): page_alloc_for() refuses a domain what would leave less
+ * than is promised to others, and uses up the domain's own claim in the same step, so no frame is
+ * missing for a promise even while it is on its way. The hypervisor's own needs go first.
  *
  * Lock: one, RANK_BUDDY; clearing and flushing happen outside it.
  */
@@ -175,7 +176,18 @@ static void make_ready(struct page *page, unsigned order, unsigned flags)
     __atomic_store_n(&page->refs, 1, __ATOMIC_RELEASE);
 }
 
-struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
+/* Lock held. May @d have @n frames, and how many of them are its claim's? */
+static bool claims_allow(const struct domain *d, uint64_t n, uint64_t *claimed)
+{
+    uint64_t own = claimed ? min(d->claimed, n) : 0;
+    if (claimed)
+        *claimed = own;
+    return free_pages >= n && free_pages - n >= claims - own;
+}
+
+/* @d NULL: for the hypervisor. */
+static struct page *alloc(struct domain *d, unsigned order, unsigned flags, unsigned width,
+                          uint64_t *claimed)
 {
     if (order > BUDDY_MAX_ORDER || alloc_must_fail())
         return NULL;
@@ -187,8 +199,14 @@ struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
             return NULL;
         allowed = (1u << (width - PAGE_SHIFT)) - 1;
     }
+    uint64_t frame = 0;
     spin_lock(&lock);
-    uint64_t frame = take_block(order, allowed);
+    if (!d || claims_allow(d, 1UL << order, claimed))
+        frame = take_block(order, allowed);
+    if (frame && claimed) {
+        d->claimed -= *claimed;
+        claims -= *claimed;
+    }
     spin_unlock(&lock);
     if (!frame)
         return NULL;
@@ -199,7 +217,13 @@ struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width)
 
 struct page *page_alloc(unsigned order, unsigned flags)
 {
-    return page_alloc_width(order, flags, 0);
+    return alloc(NULL, order, flags, 0, NULL);
+}
+
+struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, unsigned width,
+                            uint64_t *claimed)
+{
+    return alloc(d, order, flags, width, claimed);
 }
 
 struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags)
@@ -288,14 +312,6 @@ uint64_t buddy_outstanding_claims(void)
     return READ_ONCE(claims);
 }
 
-bool buddy_claims_covered(void)
-{
-    spin_lock(&lock);
-    bool covered = free_pages >= claims;
-    spin_unlock(&lock);
-    return covered;
-}
-
 int buddy_claim(struct domain *d, uint64_t pages)
 {
     int rc = 0;
@@ -321,18 +337,12 @@ int buddy_claim(struct domain *d, uint64_t pages)
     return rc;
 }
 
-bool buddy_claim_use(struct domain *d, uint64_t pages)
+void buddy_claim_return(struct domain *d, uint64_t claimed)
 {
-    if (!READ_ONCE(claims))
-        return true;
-    uint64_t used = min(d->claimed, pages);
     spin_lock(&lock);
-    /* The pages are already out of free_pages; what is left must cover what is still promised. */
-    bool ok = free_pages >= claims - used;
-    if (ok) {
-        claims -= used;
-        d->claimed -= used;
+    if (!d->dying) { /* else its claim has ended, or is about to */
+        d->claimed += claimed;
+        claims += claimed;
     }
     spin_unlock(&lock);
-    return ok;
 }

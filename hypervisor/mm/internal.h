@@ -22,8 +22,6 @@
 
 /* A frame whose last reference is gone (refs 0, tlb_stamp set), back to the free lists. */
 void buddy_return(struct page *page);
-/* Counts @pages towards @d's claim; false when they are promised to others. d->page_lock held. */
-bool buddy_claim_use(struct domain *d, uint64_t pages);
 
 /* A frame that the hypervisor has for itself (refs 1): refs become 0, nobody can take one more. */
 void page_refs_end(struct page *page);

@@ -173,22 +173,27 @@ static inline unsigned page_order(uint64_t bytes)
  */
 struct page *page_alloc(unsigned order, unsigned flags);
 void page_free(struct page *page, unsigned order);
-/* @width: address bits the frames must lie below (0 = no limit). */
-struct page *page_alloc_width(unsigned order, unsigned flags, unsigned width);
+/*
+ * For page_assign() to @d: NULL, too, when what would remain is promised to others. @width: address
+ * bits the frames must lie below (0 = no limit). *claimed: so many frames are of @d's claim, which
+ * has them no longer; buddy_claim_return() when they are freed instead. @claimed NULL: none.
+ */
+struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, unsigned width,
+                            uint64_t *claimed);
 /* The 2^order frames from @m on, all of them free; NULL when they are not. */
 struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags);
 uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
 uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);
-bool buddy_claims_covered(void); /* by what is free */
 /* Frames that were kept from the allocator: any reference is gone, contents not zero. */
 void buddy_add_range(mfn_t first, uint64_t frames);
 /*
- * Claims: @pages in total promised to @d, those it has already included (d->claimed, [p], is what
- * is still owed; 0 ends the claim). -XEN_ENOMEM when there are not that many, -XEN_EINVAL when it
- * has more. page_assign() refuses memory that is promised to others.
+ * Claims: @pages in total promised to @d, those it has already included (d->claimed, under the
+ * allocator's lock, is what is still owed; 0 ends the claim). -XEN_ENOMEM when there are not that
+ * many, -XEN_EINVAL when it has more.
  */
 int __must_check buddy_claim(struct domain *d, uint64_t pages);
+void buddy_claim_return(struct domain *d, uint64_t claimed);
 
 void *xpage_alloc(void); /* one zeroed frame, as a direct-map pointer; NULL */
 void xpage_free(void *va);
@@ -201,8 +206,7 @@ void zfree(void *p);
 /* --- ownership (mm/page.c) --- */
 /*
  * Gives 2^order just-allocated frames to @d: refs = 1 | ALLOCATED, on its list, counted.
- * -XEN_E2BIG beyond d->max_pages, -XEN_EINVAL when dying, -XEN_ENOMEM when what would remain is
- * claimed by others. The caller frees on error.
+ * -XEN_E2BIG beyond d->max_pages, -XEN_EINVAL when dying. The caller frees on error.
  */
 int __must_check page_assign(struct domain *d, struct page *page, unsigned order);
 /*

@@ -73,14 +73,6 @@ void page_list_mark_done(struct domain *d, struct page *page)
 
 /* --- beginning and end of ownership --- */
 
-/* May @d have @n frames more? page_lock held. */
-static int check_limits(struct domain *d, uint64_t n)
-{
-    if (d->tot_pages + n > d->max_pages)
-        return -XEN_E2BIG;
-    return buddy_claim_use(d, n) ? 0 : -XEN_ENOMEM;
-}
-
 static int assign(struct domain *d, struct page *page, unsigned order, bool limited)
 {
     uint64_t n = 1UL << order;
@@ -88,8 +80,8 @@ static int assign(struct domain *d, struct page *page, unsigned order, bool limi
     spin_lock(&d->page_lock);
     if (d->dying)
         rc = -XEN_EINVAL;
-    else if (limited)
-        rc = check_limits(d, n);
+    else if (limited && d->tot_pages + n > d->max_pages)
+        rc = -XEN_E2BIG;
     if (!rc && d->tot_pages == 0 && !domain_get(d))
         rc = -XEN_EINVAL; /* on its way out: its claim ends with it */
     if (!rc)

@@ -105,7 +105,7 @@ static void against_model(void **state)
             unsigned order = rand() % 3 ? rand() % 3 : rand() % 9;
             unsigned flags = rand() % 2 ? ALLOC_ZERO : 0;
             unsigned width = rand() % 4 ? 0 : 21 + rand() % 3;
-            struct page *p = page_alloc_width(order, flags, width);
+            struct page *p = page_alloc_for(NULL, order, flags, width, NULL);
             if (!p) {
                 assert_true(width || free < COUNT); /* never with all of it free */
                 continue;
@@ -161,9 +161,9 @@ static void limits(void **state)
 {
     assert_null(page_alloc(BUDDY_MAX_ORDER + 1, 0));
     assert_null(page_alloc(BUDDY_MAX_ORDER, 0));
-    assert_null(page_alloc_width(0, 0, 12));
-    assert_null(page_alloc_width(0, 0, 20)); /* only the first 1 MiB lies below */
-    struct page *p = page_alloc_width(0, 0, 21);
+    assert_null(page_alloc_for(NULL, 0, 0, 12, NULL));
+    assert_null(page_alloc_for(NULL, 0, 0, 20, NULL)); /* only the first 1 MiB lies below */
+    struct page *p = page_alloc_for(NULL, 0, 0, 21, NULL);
     assert_non_null(p);
     assert_true(page_to_mfn(p).n < 512);
     page_free(p, 0);
@@ -246,15 +246,22 @@ static void claims(void **state)
     assert_int_equal(buddy_outstanding_claims(), COUNT - 4);
 
     /* Others get what is not promised. */
-    struct page *p = page_alloc(3, 0);
-    assert_int_equal(page_assign(other, p, 3), -XEN_ENOMEM);
-    assert_int_equal(other->refs, 1);
-    page_free(p, 3);
-    p = page_alloc(2, 0);
+    uint64_t claimed = 9;
+    assert_null(page_alloc_for(other, 3, 0, 0, &claimed));
+    struct page *p = page_alloc_for(other, 2, 0, 0, &claimed);
+    assert_non_null(p);
+    assert_int_equal(claimed, 0);
     assert_int_equal(page_assign(other, p, 2), 0);
-    struct page *q = page_alloc(0, 0);
-    assert_int_equal(page_assign(other, q, 0), -XEN_ENOMEM);
-    /* The claimer uses its claim up. */
+    assert_null(page_alloc_for(other, 0, 0, 0, &claimed));
+    /* The claimer uses its claim up, from the moment that a frame is on its way. */
+    struct page *q = page_alloc_for(d, 1, 0, 0, &claimed);
+    assert_int_equal(claimed, 2);
+    assert_int_equal(buddy_outstanding_claims(), COUNT - 6);
+    buddy_claim_return(d, claimed);
+    page_free(q, 1);
+    assert_int_equal(d->claimed, COUNT - 4);
+    assert_null(page_alloc_for(d, 0, 0, 0, NULL)); /* beside its claim */
+    q = page_alloc_for(d, 0, 0, 0, &claimed);
     assert_int_equal(page_assign(d, q, 0), 0);
     assert_int_equal(d->claimed, COUNT - 5);
     assert_int_equal(buddy_outstanding_claims(), COUNT - 5);
@@ -265,6 +272,8 @@ static void claims(void **state)
     assert_int_equal(buddy_claim(d, 0), 0);
     d->dying = true;
     assert_int_equal(buddy_claim(d, 5), -XEN_EINVAL);
+    buddy_claim_return(d, 1);
+    assert_int_equal(d->claimed, 0);
 
     fake_domain_page_drop(q);
     for (unsigned i = 0; i < 4; i++)

@@ -459,6 +459,60 @@ static void claims(void)
     check_free(before, __FILE__, __LINE__);
 }
 
+/* A domain that takes all that is not promised, and then asks for more, again and again. */
+static volatile bool enough;
+static uint16_t greedy;
+
+static void take_the_rest(void *arg)
+{
+    unsigned *refused = arg;
+
+    while (!enough) {
+        xen_pfn_t frame = 0;
+
+        if (populate(greedy, &frame, 1, 9) == 0)
+            ++*refused;
+    }
+}
+
+/* What is promised to one is there for it while another is being refused. */
+static void claim_beside_another(void)
+{
+    static xen_pfn_t list[64];
+    struct xen_memory_reservation r = {0};
+    uint64_t before = free_pages(), pages = 8192;
+    unsigned refused = 0;
+    uint16_t d;
+
+    section("a claim is kept while another domain asks for too much");
+    CHECK_EQ(create_with(plain_config(), 0, &d), 0);
+    CHECK_EQ(create_with(plain_config(), 0, &greedy), 0);
+    memset(&dc, 0, sizeof(dc));
+    dc.u.max_mem.max_memkb = free_pages() * 4;
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, d), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_max_mem, greedy), 0);
+    r.domid = d;
+    r.nr_extents = free_pages() - 700; /* for the other: one extent of order 9, and less than two */
+    CHECK_EQ(HC(memory_op, XENMEM_claim_pages, &r), 0);
+    enough = false;
+    CHECK_EQ(cpu_run(1, take_the_rest, &refused), 0);
+    for (uint64_t done = 0; done < pages; done += 64) {
+        for (unsigned i = 0; i < 64; i++)
+            list[i] = done + i;
+        long rc = populate(d, list, 64, 0);
+
+        CHECK_EQ(rc, 64);
+        if (rc != 64)
+            break;
+    }
+    enough = true;
+    cpu_wait(1);
+    CHECK(refused > 0);
+    CHECK_EQ(destroy(d), 0);
+    CHECK_EQ(destroy(greedy), 0);
+    check_free(before, __FILE__, __LINE__);
+}
+
 static long exchange_one(xen_pfn_t *from, xen_pfn_t *to)
 {
     struct xen_memory_exchange x = {
@@ -546,6 +600,7 @@ void test_main(void)
     refusals();
     system_calls();
     claims();
+    claim_beside_another();
     exchange_at_limits();
     early_event();
     domctls();
