@@ -506,6 +506,27 @@ static long claim_pages(guest_ptr_t arg)
     return d ? buddy_claim(d, r.nr_extents) : -XEN_ESRCH;
 }
 
+/*
+ * The tools set this target before they change the size of a translated domain (xen/memory.h). It
+ * is for memory that is populated on demand, which we refuse to make (batch_decode()): without such
+ * there is nothing to keep ready for it, whatever the target.
+ */
+static long pod_target(guest_ptr_t arg)
+{
+    struct xen_pod_target t;
+    int rc = copy_from_guest(&t, arg, sizeof(t));
+    if (rc)
+        return rc;
+    struct domain *d = domain_find(t.domid);
+    if (!d)
+        return -XEN_ESRCH;
+    if (!d->is_hvm)
+        return -XEN_EINVAL;
+    t.tot_pages = READ_ONCE(d->tot_pages);
+    t.pod_cache_pages = t.pod_entries = 0;
+    return copy_to_guest(arg, &t, sizeof(t));
+}
+
 /* A domid in, a number of pages out. */
 static long reservation_query(uint64_t op, guest_ptr_t arg)
 {
@@ -577,6 +598,9 @@ long hc_memory_op(uint64_t cmd, uint64_t arg)
         return set_memory_map(p);
     case XENMEM_claim_pages:
         return claim_pages(p);
+    case XENMEM_set_pod_target:
+    case XENMEM_get_pod_target:
+        return pod_target(p);
     case XENMEM_acquire_resource:
         return acquire_resource(p);
     case XENMEM_get_vnumainfo:

@@ -32,6 +32,8 @@ static const struct {
     {__HYPERVISOR_memory_op, XENMEM_machine_memory_map, RULE_PRIVILEGED},
     {__HYPERVISOR_memory_op, XENMEM_set_memory_map, RULE_PRIVILEGED},
     {__HYPERVISOR_memory_op, XENMEM_claim_pages, RULE_PRIVILEGED},
+    {__HYPERVISOR_memory_op, XENMEM_set_pod_target, RULE_PRIVILEGED},
+    {__HYPERVISOR_memory_op, XENMEM_get_pod_target, RULE_PRIVILEGED},
     {__HYPERVISOR_memory_op, XENMEM_acquire_resource, RULE_NOT_SELF},
     {__HYPERVISOR_memory_op, ANY_OP, RULE_ANYONE},
     {__HYPERVISOR_mmu_update, ANY_OP, RULE_ANYONE},

@@ -3,7 +3,7 @@
  *
  * A page's life: buddy -> page_assign -> typed by mappings (PV) or entered in a p2m (HVM) ->
  * references from mappings and grants come and go -> the allocation reference is dropped ->
- * last reference gone -> TLB stamp taken -> scrubbed -> buddy.
+ * last reference gone -> TLB stamp taken -> buddy, which clears it when it gives it out again.
  *
  * Types (the isolation argument of PV guests, mm/page_type.c): a frame has one type at a time and
  * counts its uses as that type. It changes type only at count zero, after a TLB flush of every CPU

@@ -53,6 +53,10 @@ def test_management(host):
 
     host.check("xl dump-core pvh /root/core && head -c 4 /root/core | grep -q ELF && rm /root/core",
                60)
+    for mib in (192, 256):
+        host.check(f"xl mem-set pvh {mib}")
+        host.wait_for(f"[ $(($(xl list pvh | awk 'NR == 2 {{ print $3 }}') - {mib})) -le 1 ] &&"
+                      f" [ $(xl list pvh | awk 'NR == 2 {{ print $3 }}') -ge {mib - 1} ]", 60)
     host.check("xl vcpu-set --ignore-host pvh 4")
     host.wait_for("xl vcpu-list pvh | tail -n +2 | wc -l | grep -q 4", 20)
     guest("for c in 2 3; do for i in 1 2 3 4 5; do"

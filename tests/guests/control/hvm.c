@@ -1,7 +1,7 @@
 /*
  * A hardware-virtualized domain as tools make it: created, given memory at frame numbers of its
- * own, code put there by foreign mappings that name such numbers, registers by a stream, run, looked
- * at, destroyed. Its few instructions ask CPUID and halt for good, which powers it off.
+ * own, code put there by foreign mappings that name such numbers, registers by a stream, run,
+ * looked at, destroyed. Its few instructions ask CPUID and halt for good, which powers it off.
  */
 #include "control.h"
 #include <xen/hvm/hvm_op.h>
@@ -20,9 +20,8 @@ _Static_assert(sizeof(stream) == 3 * 8 + sizeof(struct hvm_save_header) + sizeof
 static uint8_t buffer[32768];
 
 /* mov $0x40000000, %eax; cpuid; mov %ebx, HVM_RESULT_AT; incl HVM_RESULT_AT + 4; cli; hlt */
-static const uint8_t code[] = {0xb8, 0x00, 0x00, 0x00, 0x40, 0x0f, 0xa2, 0x89, 0x1d,
-                               0x00, 0x20, 0x00, 0x00, 0xff, 0x05, 0x04, 0x20, 0x00,
-                               0x00, 0xfa, 0xf4};
+static const uint8_t code[] = {0xb8, 0x00, 0x00, 0x00, 0x40, 0x0f, 0xa2, 0x89, 0x1d, 0x00, 0x20,
+                               0x00, 0x00, 0xff, 0x05, 0x04, 0x20, 0x00, 0x00, 0xfa, 0xf4};
 
 static struct xen_domctl_createdomain hvm_config(uint32_t emulation)
 {
@@ -222,6 +221,27 @@ uint16_t hvm_build(uint32_t emulation)
     return d;
 }
 
+/* There is no memory on demand; the tools ask before each change of size all the same. */
+static void pod_targets(uint16_t d)
+{
+    struct xen_pod_target t = {.domid = d, .target_pages = 100, .pod_entries = 7};
+    struct xen_memory_reservation r = {
+        .domid = d, .nr_extents = 1, .mem_flags = XENMEMF_populate_on_demand};
+    xen_pfn_t at = HVM_FRAMES;
+
+    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, &t), 0);
+    CHECK_EQ(t.tot_pages, HVM_FRAMES);
+    CHECK_EQ(t.pod_entries, 0);
+    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), 0);
+    t.domid = 0; /* ourselves: not translated */
+    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, &t), -XEN_EINVAL);
+    t.domid = 4000;
+    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), -XEN_ESRCH);
+    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, BAD_NONCANONICAL), -XEN_EFAULT);
+    r.extent_start.p = &at;
+    CHECK_EQ(HC(memory_op, XENMEM_populate_physmap, &r), -XEN_EOPNOTSUPP);
+}
+
 void hardware(void)
 {
     /* All but the local APIC. */
@@ -236,6 +256,7 @@ void hardware(void)
     CHECK_REFUSED(create_with(c, 0, &d));
     d = hvm_build(XEN_X86_EMU_LAPIC);
     parameters(d);
+    pod_targets(d);
     streams(d);
     run(d);
     CHECK_EQ(destroy(d), 0);

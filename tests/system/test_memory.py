@@ -1,0 +1,135 @@
+"""Memory as something that is given, taken back and promised: sizes of running guests by stock xl, and
+creations at once for which there is not enough."""
+
+import json
+import random
+import re
+
+import pytest
+
+import machine as m
+
+MAP = "/sys/devices/system/xen_memory/xen_memory0/info/current_kb"
+
+
+def disk(name):
+    return [f"format=raw, vdev=xvda, access=rw, target=/var/lib/guests/{name}.img"]
+
+
+def free_pages(host):
+    """What the hypervisor has free, to the page: its own count in the log."""
+    host.check("xl debug-keys M; sleep 0.2")
+    return int(re.findall(r"memory: (\d+) of \d+ pages free", host.check("xl dmesg"))[-1])
+
+
+def settled_pages(host):
+    """free_pages(), once what a first guest makes the tables of domain 0 grow by is there."""
+    host.create("first", memory=64, disk=disk("one"), login=False)
+    host.check("xl destroy first", 60)
+    host.wait_for("! xl domid first")
+    return free_pages(host)
+
+
+def figures(host, name):
+    """MiB: in xl list, promised in xenstore, as the guest's balloon says, KiB of xl list -l."""
+    domid = host.domid(name)
+    listed = int(host.check(f"xl list {name} | awk 'NR == 2 {{ print $3 }}'"))
+    target = int(host.check(f"xenstore-read /local/domain/{domid}/memory/target"))
+    inside = int(host.guest(name, f"cat {MAP}"))
+    return listed, target // 1024, inside // 1024
+
+
+def settles(host, name, mib):
+    """Waits until all agree on a size, the pages of rings and the like aside."""
+    host.wait_for(f"[ $(xl list {name} | awk 'NR == 2 {{ print $3 }}') -le {mib + 1} ]"
+                  f" && [ $(xl list {name} | awk 'NR == 2 {{ print $3 }}') -ge {mib - 1} ]", 60)
+    listed, target, inside = figures(host, name)
+    assert target == mib
+    assert abs(listed - mib) <= 1 and abs(inside - mib) <= 1, (listed, target, inside)
+
+
+def test_sizes(host):
+    """Down and up while it runs; never beyond the maximum; the host's books follow to the page."""
+    before = settled_pages(host)
+    host.create("one", memory=128, maxmem=256, disk=disk("one"))
+    settles(host, "one", 128)
+    with_128 = free_pages(host)
+    for mib in (96, 256, 160, 128):
+        host.check(f"xl mem-set one {mib}")
+        settles(host, "one", mib)
+        assert abs(with_128 - free_pages(host) - (mib - 128) * 256) <= 8
+    # Beyond the maximum: refused, and nothing changes.
+    refused = host.run("xl mem-set one 300")
+    assert refused.status != 0 and "memory_dynamic_max must be less than" in refused.output
+    settles(host, "one", 128)
+    # A lower maximum counts from now on.
+    host.check("xl mem-max one 192")
+    assert host.run("xl mem-set one 200").status != 0
+    host.check("xl mem-set one 192")
+    settles(host, "one", 192)
+    config = json.loads(host.check("xl list -l one"))[0]["config"]["b_info"]
+    assert config["target_memkb"] == 192 << 10, config
+    # Less than its kernel can live with: the balloon stops at its own floor, and the guest lives.
+    host.check("xl mem-set one 1; sleep 3")
+    left = int(host.check("xl list one | awk 'NR == 2 { print $3 }'"))
+    assert 4 < left < 192
+    host.check("xl mem-set one 128")
+    settles(host, "one", 128)
+    host.check("xl destroy one", 60)
+    host.wait_for("! xl domid one")
+    assert free_pages(host) == before
+
+
+def test_two_creations_and_memory_for_one(host):
+    """One of them fails whole and says why, before it has built anything; the other runs."""
+    before = settled_pages(host)
+    mib = before // 256 * 6 // 10
+    for name in ("one", "two"):
+        text = "".join(f"{key} = {m.to_config(value)}\n" for key, value in dict(
+            name=name, kernel="/boot/guest/vmlinuz-amd64", ramdisk="/boot/guest/initrd-amd64",
+            extra=f"root=/dev/xvda1 console=hvc0 name={name}", memory=mib, vcpus=1,
+            disk=disk(name)).items())
+        host.check(f"cat >/root/{name}.cfg <<'END'\n{text}END")
+    said = host.run("for n in one two; do (xl create /root/$n.cfg >/root/$n.out 2>&1;"
+                    " echo status $? >>/root/$n.out) & done; wait;"
+                    " tail -n 20 /root/one.out /root/two.out", 180).output
+    failed = [status for status in re.findall(r"status (\d+)", said) if status != "0"]
+    assert len(failed) == 1, said
+    assert re.search("[Nn]ot enough (free )?memory|failed to free memory|Cannot allocate memory|"
+                     "failed to claim", said), said
+    names = [name for name in ("one", "two") if host.run(f"xl domid {name}").status == 0]
+    assert len(names) == 1
+    assert host.check("xl claims | awk 'NR > 1 { print $NF }' | sort -u") == "0"
+    host.wait_login(names[0])
+    settles(host, names[0], mib)
+    host.check(f"xl destroy {names[0]}", 60)
+    host.wait_for(f"! xl domid {names[0]}")
+    assert free_pages(host) == before
+
+
+@pytest.mark.slow
+def test_a_hundred_sizes(host):
+    """Three guests at once, each time any sizes; at the end every page is back."""
+    before = settled_pages(host)
+    names = ("one", "two", "three")
+    host.check("cp --sparse=always /var/lib/guests/one.img /var/lib/guests/three.img")
+    for name in names:
+        host.create(name, memory=128, maxmem=256, disk=disk(name))
+    dice = random.Random(7)
+    sizes = {}
+    for _ in range(34):
+        for name in names:
+            sizes[name] = dice.randrange(64, 257)
+        host.check("; ".join(f"xl mem-set {name} {size} & " for name, size in sizes.items()).replace(
+            "& ;", "&") + " wait")
+        if dice.randrange(4) == 0: # else the next comes in the middle of this one
+            for name in names:
+                settles(host, name, sizes[name])
+    for name in names:
+        settles(host, name, sizes[name])
+        assert host.guest(name, "dmesg | grep -ci 'oom\\|out of memory' || true") == "0"
+    for name in names:
+        host.check(f"xl destroy {name}", 60)
+        host.wait_for(f"! xl domid {name}")
+    host.check("rm /var/lib/guests/three.img")
+    assert free_pages(host) == before
