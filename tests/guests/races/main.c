@@ -132,7 +132,7 @@ static void last_mappings(void)
     last = page_alloc();
     CHECK_EQ(va_map(last, 0), 0);
     spawn(1, write_protect);
-    for (unsigned i = 0; i < 600; i++) {
+    for (unsigned i = 0; i < 200; i++) {
         r.extent_start.p = &mfn;
         if (va_map(last, MAKE_PTE(mfn, PTE_KERN)) ||
             HC(memory_op, XENMEM_decrease_reservation, &r) != 1)
