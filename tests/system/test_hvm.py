@@ -152,3 +152,29 @@ def test_emulated_devices(host):
                          " cat $c/address; done").split()
     assert sorted(drivers) == sorted(["e1000", MAC, "vif", MAC])
     host.check("xl destroy pc", 60)
+
+
+@pytest.mark.slow
+def test_cd_rom(host):
+    """Debian's GRUB rescue CD-ROM starts; another is put into the drive, and none."""
+    iso = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso"
+    host.check("truncate -s 3M /root/other.iso")
+    create_pc(host, "cd", memory=128, vcpus=1, boot="d",
+              disk=[f"format=raw, vdev=hdc, access=ro, devtype=cdrom, target={iso}"])
+    tty = host.check(f"xenstore-read /local/domain/{host.domid('cd')}/serial/0/tty")
+    assert tty.startswith("/dev/pts/")
+    with rfb.Screen(host, port(host, "cd")) as view:
+        host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
+        filled(host, view, lines=3, tries=240)
+        # A shell in a graphical mode: what is typed appears.
+        host.check("sleep 3")
+        before = view.lit()
+        view.type("echo typed\n")
+        host.check("sleep 5")
+        assert view.lit() != before
+    host.check("xl cd-insert cd hdc /root/other.iso")
+    assert "/root/other.iso" in host.check(
+        "xenstore-ls /local/domain/0/backend | grep params; xl block-list cd")
+    host.check("xl cd-eject cd hdc")
+    assert "other.iso" not in host.check("xenstore-ls /local/domain/0/backend | grep params")
+    host.check("xl destroy cd", 60)

@@ -24,7 +24,7 @@ def free_pages(host):
 
 def settled_pages(host):
     """free_pages(), once what a first guest makes the tables of domain 0 grow by is there."""
-    host.create("first", memory=64, disk=disk("one"), login=False)
+    host.create("first", disk=disk("one"), login=False)
     host.check("xl destroy first", 60)
     host.wait_for("! xl domid first")
     return free_pages(host)
