@@ -291,6 +291,13 @@ static bool switch_task(struct task_switch *t, uint16_t selector, const struct h
     return true;
 }
 
+/* As the delivery of an NMI and IRET do. */
+static void block_nmis(bool on)
+{
+    uint32_t now = vmread(VMCS_GUEST_SHADOW);
+    vmwrite(VMCS_GUEST_SHADOW, on ? now | SHADOW_NMI : now & ~SHADOW_NMI);
+}
+
 /* Qualification: SDM vol. 3, "Exit qualification for task switches". */
 void vmx_task_switch(struct vcpu *v, uint64_t qualification)
 {
@@ -307,5 +314,7 @@ void vmx_task_switch(struct vcpu *v, uint64_t qualification)
     if (t.source != BY_GATE || software)
         v->stack->regs.rip += vmread(VMCS_INSTRUCTION_LENGTH);
     hvm_ops->clear_shadow(v);
+    if (t.source == BY_IRET || (event.valid && event.type == HVM_NMI))
+        block_nmis(t.source != BY_IRET);
     (void)switch_task(&t, qualification, &event);
 }

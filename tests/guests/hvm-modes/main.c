@@ -48,6 +48,10 @@ static void tables(void)
         idt32[2 * idt32_entries[i]] = 24 << 16 | (idt32_entries[i + 1] & 0xffff);
         idt32[2 * idt32_entries[i] + 1] = (idt32_entries[i + 1] & 0xffff0000) | 0x8e00;
     }
+    for (unsigned vector = 11; vector <= 15; vector += 4) { /* gates to the task of selector 80 */
+        idt32[2 * vector] = 80 << 16;
+        idt32[2 * vector + 1] = 0x8500;
+    }
     for (unsigned i = 0; i < 1024; i++)
         pd_pse[i] = i == HOLE >> 22 ? 0 : i << 22 | 0x83;
     for (uint64_t i = 0; i < 2048; i++)
@@ -356,6 +360,9 @@ void test_main(void)
         CHECK_EQ(RESULTS[2], 0x1234);
         CHECK_EQ(RESULTS[3] & 0xffff, 80);
         CHECK_EQ(RESULTS[4], 0x566e6558);
+        CHECK_EQ(RESULTS[5], 3);
+        CHECK_EQ(RESULTS[6], 88);
+        CHECK_EQ(RESULTS[7] & 0xffff, 72);
     }
 
     section("virtual-8086 mode");

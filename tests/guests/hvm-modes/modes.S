@@ -301,7 +301,7 @@ unknown32:
     movl $1f, RESUME
     imull %fs:0x380, %eax
 1:  ret
-task32: /* a hardware task switch, and back by another */
+task32: /* hardware task switches by JMP, CALL, INT and an exception, and back */
     movl $1f, RESUME
     load_tasks
     mov %cr3, %eax
@@ -310,7 +310,14 @@ task32: /* a hardware task switch, and back by another */
     ljmp $80, $0
     movl $0x5a, RESULT
     str RESULT + 4
-1:  ret
+    movl $0, RESULT + 20
+    lcall $80, $0
+    int $15
+    movl $1f, RESUME
+    mov $88, %ax
+    mov %ax, %gs            /* not present */
+1:  str RESULT + 28
+    ret
 in_task:
     movl $0x1234, %fs:0x380
     movl %fs:0x380, %eax
@@ -319,8 +326,20 @@ in_task:
     mov $0x40000000, %eax
     cpuid
     mov %ebx, RESULT + 16
+    pushf
+    pop %eax
+    test $0x4000, %eax      /* NT: nested in the other one */
+    jnz 1f
     ljmp $72, $0
     jmp in_task             /* the next switch comes back here */
+1:  incl RESULT + 20
+    cmp $LOW_STACK - 0x400, %esp
+    je 2f
+    pop RESULT + 24         /* the exception's error code; not to that instruction again */
+    mov RESUME, %eax
+    mov %eax, tss32 + 32
+2:  iret
+    jmp in_task
 
 call32:
     mov CALL, %eax
@@ -409,6 +428,7 @@ gdt:
     .quad 0xfe4091e000000fff /* 64: read-only */
     .quad 0x0000890000002067 /* 72: TSS */
     .quad 0x0000890000000067 /* 80 */
+    .quad 0x00cf13000000ffff /* 88: not present */
 gdt_long:
     .word . - gdt - 1
     .quad gdt

@@ -2,6 +2,7 @@
  * The machine's interrupts as domain 0 gets them: GSIs mapped and bound to ports, a real device's
  * interrupts arriving (the clock chip's, 1024 a second), end of interrupt by call and by page,
  * PCI devices announced, their message interrupts mapped; and what is refused.
+ * NOT: bochs (whose chipset has no MCFG)
  */
 #include "guest.h"
 #include <xen/physdev.h>
