@@ -6,6 +6,7 @@ import os
 import random
 import re
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -72,6 +73,7 @@ def files(host):
     yield FILES
     if host.child.isalive():
         host.check("for id in $(xl list | awk 'NR > 1 && $2 > 0 { print $2 }'); do xl destroy $id;"
+                   " done; for i in $(seq 60); do pgrep -f xen/scripts >/dev/null || break; sleep 1;"
                    f" done; vgremove -qqfy store 2>/dev/null; losetup -D; rm -rf {FILES}", 90)
 
 
@@ -165,6 +167,9 @@ def test_twenty_eight_disks(host, files):
     assert len(sums(there)) == 2 * len(names)
     assert sums(seen) == sums(there)
     audit(host)
+    # One by one here too: at the guest's end all scripts would run at once, out of their time.
+    host.check(f"for d in {' '.join(names[4:])}; do xl block-detach one xvd$d || exit 1; done", 240)
+    assert len(host.check("xl block-list one").splitlines()) == 1 + 5
 
 
 @pytest.mark.slow
@@ -270,15 +275,15 @@ done""")
     host.create("one", memory=192, disk=[root, disk("busy", "xvdb")], login=False)
     busy = host.check(f"sha256sum <{files}/busy")
     expected = host.check(f"sha256sum <{files}/half")
-    # Stock libxl gives the back end ten seconds to close, which the emulated CPU may need: asked once
-    # more, it must be closed.
+    # Stock libxl gives the back end ten seconds to close. That may not do on a busy emulated CPU, so
+    # it is asked again.
     script = f"""cd {files}; good=0
     for i in $(seq %d); do
         cp half hot; truncate -s 5M hot
         xl block-attach one '{disk('hot', 'xvdc')}' || exit 1
         for j in $(seq 300); do dd if=hot bs=512 skip=8192 count=1 2>/dev/null | grep -aq done &&
             break; sleep 0.1; done
-        xl block-detach one xvdc || xl block-detach one xvdc || exit 2
+        for try in 1 2 3 4 5 6; do xl block-detach one xvdc && break; done || exit 2
         for j in $(seq 100); do losetup -a | grep -q hot || break; sleep 0.1; done
         [ "$(dd if=hot bs=1M skip=2 count=2 2>/dev/null | sha256sum)" = '{expected}' ] && good=$((good + 1))
     done; echo good $good"""
@@ -366,7 +371,7 @@ done 2>/dev/null""")
         done
         # Detached while the next copy is under way.
         (timeout 2 socat -u TCP-LISTEN:7003,reuseaddr OPEN:/dev/null &) 2>/dev/null; sleep 0.3
-        xl network-detach one 1 || xl network-detach one 1 || exit 2
+        for try in 1 2 3 4 5 6; do xl network-detach one 1 && break; done || exit 2
         for j in $(seq 100); do ls /sys/class/net | grep -q 'vif.*\\.1$' || break; sleep 0.1; done
     done; echo good $good"""
     assert host.check(script % 2, 60).endswith("good 2")
@@ -543,8 +548,13 @@ def test_ways_of_cards(host, files):
 
 @pytest.fixture
 def driver_host(slot):
-    """A machine whose second disk is one more copy of domain 0's, for a driver domain."""
-    copy = os.path.join(m.BUILD, "dom0", "root.img")
+    """A machine whose second disk is a copy of domain 0's, for a driver domain; by another name,
+    since domain 0 looks for its own by that."""
+    copy = os.path.join(m.LOGS, "driver.img")
+    subprocess.run(["cp", "--sparse=always", os.path.join(m.BUILD, "dom0", "root.img"), copy],
+                   check=True)
+    subprocess.run(["tune2fs", "-L", "driver", copy], check=True, stdout=subprocess.DEVNULL,
+                   env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"))
     machine = slot.shared("driver", cpus=2, memory=4096, extra_disks=[copy],
                           xen="loglvl=all guest_loglvl=all")
     yield machine
@@ -563,8 +573,8 @@ def test_driver_domain(driver_host):
                          " head -c 8M /dev/urandom >data; sync", 120)
     before = free_pages(host)
     host.create("one", memory=192, vcpus=2, login=False,
-                disk=[f"{disk(IMAGES + '/mine.img')}, backend=driver",
-                      f"{disk(IMAGES + '/data', 'xvdb')}, backend=driver"],
+                disk=[f"backend=driver, {disk(IMAGES + '/mine.img')}",
+                      f"backend=driver, {disk(IMAGES + '/data', 'xvdb')}"],
                 vif=["mac=00:16:3e:00:00:01, bridge=xenbr0, backend=driver"])
     host.wait_login("one", seconds=180)
     driver, one = host.domid("driver"), host.domid("one")
@@ -572,17 +582,20 @@ def test_driver_domain(driver_host):
     assert f"/local/domain/{driver}/backend/vif/{one}/0" in host.check("xl network-list one")
     assert not host.run("ls /sys/class/net | grep -q 'vif{one}'").status == 0
 
-    # Data, both ways, past domain 0: its network card serves the driver domain only.
+    # Data, both ways, past domain 0.
     wrote = host.guest("one", "dd if=/dev/xvdb of=/tmp/x bs=1M count=4 iflag=direct 2>/dev/null;"
                               " dd if=/tmp/x of=/dev/xvdb bs=1M seek=4 oflag=direct 2>/dev/null;"
                               " sha256sum </tmp/x")
     assert host.guest("driver", "cd /var/lib/guests; for p in head tail; do $p -c 4M data |"
                                 " sha256sum; done") == wrote + "\n" + wrote
-    host.check("ping -c 3 -W 10 -s 4000 10.0.2.101")
-    host.check("head -c 4M /dev/urandom >/tmp/net; (socat -u OPEN:/tmp/net TCP-LISTEN:7006 &)"
-               " >/dev/null 2>&1")
-    assert host.guest("one", "socat -u TCP:10.0.2.15:7006,retry=20 - | sha256sum") == \
-        host.check("sha256sum </tmp/net")
+    # Its card serves the driver domain; what goes on to domain 0 must fit into what the stock back
+    # end copies: the rest of a frame is the guest's own page, which the driver domain cannot grant.
+    address = host.guest("driver", "ip -4 -o address show xenbr0 | grep -o '[0-9.]*/' | tr -d /")
+    host.guest("driver", "ping -c 3 -W 10 -s 4000 10.0.2.101")
+    sent = host.guest("driver", "head -c 4M /dev/urandom >/tmp/net; (socat -u OPEN:/tmp/net"
+                                " TCP-LISTEN:7006 &) >/dev/null 2>&1; sha256sum </tmp/net")
+    assert host.guest("one", f"socat -u TCP:{address}:7006,retry=20 - | sha256sum") == sent
+    host.check("ping -c 3 -W 10 10.0.2.101")
 
     # The end of the guest gives all back; then the end of a back end under its guest.
     host.check("xl destroy one", 60)
@@ -591,7 +604,7 @@ def test_driver_domain(driver_host):
                          " ! losetup -a | grep guests")
     host.check("sleep 1")
     assert abs(free_pages(host) - before) < 64
-    host.create("one", memory=192, login=False, disk=[f"{disk(IMAGES + '/mine.img')}, backend=driver"],
+    host.create("one", memory=192, login=False, disk=[f"backend=driver, {disk(IMAGES + '/mine.img')}"],
                 vif=["mac=00:16:3e:00:00:01, bridge=xenbr0, backend=driver"])
     host.wait_login("one", seconds=180)
     host.check("xl destroy driver; sleep 2; xl destroy one", 60)
