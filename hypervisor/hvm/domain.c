@@ -122,7 +122,11 @@ void hvm_init(void)
         hvm_ops = &svm_ops;
     else if (vmx_available(&npt_format))
         hvm_ops = &vmx_ops;
-    hvm_init_cpu();
+    int rc = hvm_ops ? hvm_ops->init_cpu() : 0;
+    if (rc) {
+        log_error("%s cannot be switched on: error %d", hvm_ops->name, rc);
+        hvm_ops = NULL;
+    }
 }
 
 void hvm_init_cpu(void)

@@ -32,11 +32,12 @@ debug: action=ignore
 """
 
 
-def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err):
+def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="none"):
     """Boots the machine with files of its own at BASE.*; the process, whose death is its end."""
+    open(serial, "wb").close()
     image = f"{base}.image"
     subprocess.run(["strip", "-o", image, hypervisor], check=True)
-    subprocess.run(["system/iso/build", f"{base}.iso", "bios1", image, xen_args, kernel, kernel_args, "none"],
+    subprocess.run(["system/iso/build", f"{base}.iso", "bios1", image, xen_args, kernel, kernel_args, initrd],
                    check=True)
     with open(f"{base}.bochsrc", "w", encoding="ascii") as f:
         f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "2"),

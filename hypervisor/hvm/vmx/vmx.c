@@ -41,6 +41,12 @@ static struct {
 
 /* --- start of day --- */
 
+/* Locked without the permission: VMXON would fault. */
+static bool forbidden(uint64_t control)
+{
+    return (control & (FEATURE_LOCK | FEATURE_VMX)) == FEATURE_LOCK;
+}
+
 bool vmx_available(struct npt_format *npt)
 {
     uint32_t r[4];
@@ -48,8 +54,7 @@ bool vmx_available(struct npt_format *npt)
     cpuid(1, 0, r);
     if (!(r[2] & CPUID1_ECX_VMX))
         return false;
-    if (rdmsr_safe(MSR_FEATURE_CONTROL, &control) ||
-        (control & (FEATURE_LOCK | FEATURE_VMX)) == FEATURE_LOCK) {
+    if (rdmsr_safe(MSR_FEATURE_CONTROL, &control) || forbidden(control)) {
         log_warn("VMX: switched off by the firmware");
         return false;
     }
@@ -90,12 +95,14 @@ static bool make_bitmap(void)
 static int vmx_init_cpu(void)
 {
     unsigned cpu = this_cpu()->id;
+    uint64_t control = rdmsr(MSR_FEATURE_CONTROL);
+    if (forbidden(control))
+        return -XEN_EIO;
     if (!vmx_msr_bitmap && !make_bitmap())
         return -XEN_ENOMEM;
     uint32_t *region = xpage_alloc();
     if (!region)
         return -XEN_ENOMEM;
-    uint64_t control = rdmsr(MSR_FEATURE_CONTROL);
     if (!(control & FEATURE_LOCK))
         wrmsr(MSR_FEATURE_CONTROL, control | FEATURE_LOCK | FEATURE_VMX);
     write_cr4(read_cr4() | CR4_VMXE);
