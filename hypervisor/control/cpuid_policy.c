@@ -140,6 +140,7 @@ static const struct {
     uint32_t bits;
 } hvm_extra[] = {
     {1, 2, false, BIT(21) | BIT(24)},                            /* x2APIC, TSC deadline */
+    {1, 3, false, BIT(12)},                                      /* MTRR: hvm/dev/mtrr.c */
     {1, 3, true, BIT(1) | BIT(3) | BIT(11) | BIT(13) | BIT(17)}, /* VME PSE SEP PGE PSE36 */
     {7, 1, true, BIT(0) | BIT(7) | BIT(20)},                     /* FSGSBASE SMEP SMAP */
     {7, 2, true, BIT(2)},                                        /* UMIP */

@@ -151,29 +151,6 @@ static void set_cpu(struct vcpu *v, const struct hvm_hw_cpu *c)
     v->initialised = true;
 }
 
-/* --- memory types: PAT is the guest's; without ranges all memory is write-back --- */
-
-#define MTRR_WRITE_BACK 6
-#define MTRR_ENABLED    (1u << 11)
-
-static void get_mtrr(const struct vcpu *v, struct hvm_hw_mtrr *m)
-{
-    memset(m, 0, sizeof(*m));
-    m->msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
-    m->msr_mtrr_def_type = MTRR_WRITE_BACK;
-}
-
-/* What would not be so is refused. */
-static int check_mtrr(const struct hvm_hw_mtrr *m)
-{
-    for (unsigned i = 0; i < MTRR_VCNT; i++)
-        if (m->msr_mtrr_var[2 * i + 1] & MTRR_ENABLED)
-            return -XEN_EOPNOTSUPP;
-    if ((m->msr_mtrr_def_type & 0xff) != MTRR_WRITE_BACK || !hvm_pat_ok(m->msr_pat_cr))
-        return -XEN_EOPNOTSUPP;
-    return 0;
-}
-
 /* --- streams: @d is paused --- */
 
 static uint8_t *put_record(uint8_t *at, uint16_t type, uint16_t instance, const void *body,
@@ -196,7 +173,8 @@ uint32_t hvm_context_get(struct domain *d, void *buf)
         return 0;
     for_each_vcpu(d, v) {
         struct hvm_hw_mtrr mtrr;
-        get_mtrr(v, &mtrr);
+        mtrr_save(&v->hvm->mtrr, &mtrr);
+        mtrr.msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
         at = put_record(at, HVM_SAVE_CODE(MTRR), v->id, &mtrr, sizeof(mtrr));
         if (!v->initialised)
             continue;
@@ -251,11 +229,13 @@ static int read_records(struct domain *d, const uint8_t *buf, uint32_t size, boo
             if (!v || h.length != sizeof(m))
                 return -XEN_EINVAL;
             memcpy(&m, buf + at, sizeof(m));
-            int rc = check_mtrr(&m);
+            int rc = mtrr_check(&m, hvm_phys_bits(d));
             if (rc)
                 return rc;
-            if (commit)
+            if (commit) {
+                mtrr_load(&v->hvm->mtrr, &m);
                 hvm_ops->set_reg(v, HVM_PAT, m.msr_pat_cr);
+            }
         } else {
             return -XEN_EOPNOTSUPP;
         }

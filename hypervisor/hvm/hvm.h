@@ -11,6 +11,7 @@
 
 #include "domain/domain.h"
 #include "hvm/dev/lapic.h"
+#include "hvm/dev/mtrr.h"
 #include "hvm/ops.h"
 
 #include <xen/hvm/params.h>
@@ -63,6 +64,7 @@ struct hvm_vcpu {
     uint64_t unhandled_rip;    /* [P] an instruction there was not known, and left to the CPU */
     uint64_t dr[4];            /* [P] while not loaded */
     struct hvm_compat *compat; /* [P] the structure of the hypercall that 32-bit code makes */
+    struct mtrr mtrr;          /* [P] */
     struct lapic lapic;
     struct timer lapic_timer;
 };
@@ -165,8 +167,8 @@ void hvm_skip(struct vcpu *v, unsigned length); /* an instruction was executed f
 
 /* --- msr.c: 0, or the guest's #GP --- */
 int __must_check hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
-bool hvm_pat_ok(uint64_t value);
 int __must_check hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
+unsigned hvm_phys_bits(const struct domain *d); /* as CPUID tells it */
 
 /* --- io.c: of the current vCPU; may wait for an answer. Negative: the domain is dying --- */
 /* @size: 1, 2, 4; bits of *value beyond it mean nothing. */

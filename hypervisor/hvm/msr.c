@@ -6,11 +6,9 @@
 
 #define MSR_TSC            0x10
 #define MSR_MICROCODE      0x8b
-#define MSR_MTRR_CAP       0xfe
 #define MSR_MCG_CAP        0x179
 #define MSR_MCG_STATUS     0x17a
 #define MSR_MISC_ENABLE    0x1a0 /* Intel's */
-#define MSR_MTRR_DEFAULT   0x2ff
 #define MSR_TSC_DEADLINE   0x6e0
 #define MSR_X2APIC_FIRST   0x800
 #define MSR_X2APIC_LAST    0x8ff
@@ -53,7 +51,6 @@ int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
     case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
         return lapic_msr_read(&v->hvm->lapic, msr, value);
     case MSR_MICROCODE:
-    case MSR_MTRR_CAP: /* no ranges of its own: memory types are PAT's */
     case MSR_MCG_CAP:
     case MSR_MCG_STATUS:
     case MSR_SYSCFG:
@@ -61,11 +58,8 @@ int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
         return 0;
     case MSR_MISC_ENABLE:
         return read_misc_enable(value);
-    case MSR_MTRR_DEFAULT:
-        *value = 6; /* disabled; write-back */
-        return 0;
-    default:
-        return -XEN_EPERM;
+    default: /* #GP unless it is one of these */
+        return mtrr_read(&v->hvm->mtrr, msr, value);
     }
 }
 
@@ -83,14 +77,12 @@ static int write_efer(struct vcpu *v, uint64_t value)
     return 0;
 }
 
-bool hvm_pat_ok(uint64_t value)
+unsigned hvm_phys_bits(const struct domain *d)
 {
-    for (unsigned i = 0; i < 8; i++) {
-        uint8_t type = value >> 8 * i;
-        if (type > 7 || type == 2 || type == 3)
-            return false;
-    }
-    return true;
+    uint32_t out[4];
+    cpuid_guest(d, 0x80000008, 0, out);
+    unsigned bits = out[0] & 0xff;
+    return bits >= 32 && bits <= 52 ? bits : 36; /* what CPUs have that do not say */
 }
 
 static int write_hypercall_page(struct vcpu *v, uint64_t value)
@@ -114,7 +106,7 @@ int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
     case MSR_EFER:
         return write_efer(v, value);
     case MSR_PAT:
-        if (!hvm_pat_ok(value))
+        if (!pat_ok(value))
             return -XEN_EPERM;
         hvm_ops->set_reg(v, HVM_PAT, value);
         return 0;
@@ -135,7 +127,8 @@ int hvm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
     case MSR_MICROCODE: /* cleared before it is read */
     case MSR_MCG_STATUS:
         return value ? -XEN_EPERM : 0;
-    default:
-        return -XEN_EPERM;
+    default: /* #GP unless it is one of these */
+        return mtrr_is(msr) ? mtrr_write(&v->hvm->mtrr, msr, value, hvm_phys_bits(v->domain))
+                            : -XEN_EPERM;
     }
 }

@@ -34,10 +34,10 @@ static void reset_common(struct vcpu *v)
     memset(r, 0, sizeof(*r));
     r->rflags = 2;
     for (enum hvm_reg i = 0; i < HVM_REGS; i++)
-        hvm_ops->set_reg(v, i, 0);
+        if (i != HVM_PAT) /* it and the MTRRs outlive INIT (APM vol. 2 section 14.1.3) */
+            hvm_ops->set_reg(v, i, 0);
     hvm_ops->set_reg(v, HVM_DR6, 0xffff0ff0);
     hvm_ops->set_reg(v, HVM_DR7, 0x400);
-    hvm_ops->set_reg(v, HVM_PAT, 0x0007040600070406UL);
     memset(v->hvm->dr, 0, sizeof(v->hvm->dr));
     v->hvm->event.valid = false;
     v->hvm->nmi_masked = false;
@@ -72,6 +72,7 @@ void hvm_vcpu_start_pvh(struct vcpu *v, uint32_t entry, uint32_t start_info)
     set_segment(v, HVM_CS, 0, 0, 0xffffffff, ATTR_CODE32);
     set_segment(v, HVM_TR, 0, 0, 0x67, ATTR_TSS);
     hvm_ops->set_reg(v, HVM_CR0, CR0_PE | CR0_ET);
+    v->hvm->mtrr.def = MTRR_E | MTRR_TYPE_BACK; /* as the tools give it to PVH guests */
     v->hvm->wait_sipi = false;
     v->initialised = true;
 }
@@ -106,6 +107,7 @@ int hvm_vcpu_init(struct vcpu *v)
         goto undo;
     hvm_apic_init(v);
     hvm_vcpu_reset(v);
+    hvm_ops->set_reg(v, HVM_PAT, PAT_RESET);
     return 0;
 
 undo:

@@ -95,6 +95,41 @@ static bool skip_int3(struct regs *r)
     return true;
 }
 
+/* Intel SDM vol. 3 section 12.11: kept as written, checked as a CPU does. */
+static void memory_types(void)
+{
+    uint32_t r[4];
+    uint64_t v;
+
+    cpuid(1, 0, r);
+    CHECK(r[3] >> 12 & 1);
+    CHECK(try_rdmsr(0xfe, &v));
+    CHECK_EQ(v, 0x508);
+    CHECK(!try_wrmsr(0xfe, v));
+    CHECK(try_rdmsr(0x2ff, &v));
+    CHECK_EQ(v, 0x806); /* on, write-back: else Linux leaves the PAT alone */
+    CHECK(try_wrmsr(0x2ff, 0xc06));
+    CHECK(try_rdmsr(0x2ff, &v) && v == 0xc06);
+    CHECK(!try_wrmsr(0x2ff, 0xc02));
+    CHECK(!try_wrmsr(0x2ff, 0x1c06));
+    CHECK(try_rdmsr(0x2ff, &v) && v == 0xc06);
+    cpuid(0x80000008, 0, r);
+    uint64_t end = 1UL << (r[0] & 0xff);
+    CHECK(try_wrmsr(0x20e, 0xc0000001));
+    CHECK(try_wrmsr(0x20f, (end - 0x1000000) | 1 << 11));
+    CHECK(try_rdmsr(0x20e, &v) && v == 0xc0000001);
+    CHECK(try_rdmsr(0x20f, &v) && v == ((end - 0x1000000) | 1 << 11));
+    CHECK(!try_wrmsr(0x20e, 0xc0000007));
+    CHECK(!try_wrmsr(0x20e, end | 6));
+    CHECK(!try_wrmsr(0x20f, end));
+    CHECK(!try_rdmsr(0x210, &v));
+    CHECK(try_wrmsr(0x20f, 0));
+    CHECK(try_wrmsr(0x26f, 0x0504060100000000UL));
+    CHECK(try_rdmsr(0x26f, &v) && v == 0x0504060100000000UL);
+    CHECK(!try_wrmsr(0x26f, 0x0304060100000000UL));
+    CHECK(!try_rdmsr(0x251, &v));
+}
+
 static void msrs(void)
 {
     uint64_t v;
@@ -114,6 +149,7 @@ static void msrs(void)
     CHECK(!try_wrmsr(0xdeadbeef, 0));
     CHECK(!try_wrmsr(0x277, 0x0202020202020202UL)); /* no such memory type */
     CHECK(try_wrmsr(0x277, 0x0007040600070406UL));
+    memory_types();
     CHECK(!try_wrmsr(0x40000000, 0x1234));          /* not a page */
     CHECK(!try_wrmsr(0x40000000, 0xf0000000000UL)); /* no memory */
     CHECK(try_wrmsr(0xc0000101, 0x1234567890UL));
