@@ -125,7 +125,8 @@ static int server_info(struct call *c)
 static int server_create(struct call *c)
 {
     struct xen_dm_op_create_ioreq_server *s = &c->op.u.create_ioreq_server;
-    if (s->pad[0] || s->pad[1] || s->pad[2])
+    if (s->pad[0] || s->pad[1] || s->pad[2] ||
+        c->buf[0].size < offsetof(struct xen_dm_op, u) + sizeof(*s))
         return -XEN_EINVAL;
     return ioreq_create(c->d, current_domain()->id, s->handle_bufioreq, &s->id);
 }
@@ -181,6 +182,15 @@ static int run(struct call *c, bool *answers)
     }
 }
 
+/* A server whose number its maker does not learn would be nobody's. */
+static int answer(const struct call *c, size_t size)
+{
+    int rc = copy_to_guest(guest_handle(c->buf[0].h), &c->op, size);
+    if (rc && c->op.op == XEN_DMOP_create_ioreq_server)
+        (void)!ioreq_destroy(c->d, c->op.u.create_ioreq_server.id);
+    return rc;
+}
+
 long hc_dm_op(uint64_t domid, uint64_t buffers, uint64_t list)
 {
     struct call c = {.buffers = min(buffers, (uint64_t)BUFFERS_MOST)};
@@ -208,7 +218,7 @@ long hc_dm_op(uint64_t domid, uint64_t buffers, uint64_t list)
     c.d = d;
     rc = run(&c, &answers);
     if (!rc && answers)
-        rc = copy_to_guest(guest_handle(c.buf[0].h), &c.op, size);
+        rc = answer(&c, size);
     domain_put(d);
     return rc;
 }

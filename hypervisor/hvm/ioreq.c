@@ -197,6 +197,16 @@ static int make_ports(struct domain *d, struct ioreq_server *s)
     return rc;
 }
 
+/* The pages of a former server at a device model that holds on: what is next is none of its
+ * business. */
+static bool still_mapped(const struct ioreq_server *s)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(s->page); i++)
+        if (s->page[i] && !page_only_ours(virt_to_page(s->page[i])))
+            return true;
+    return false;
+}
+
 int ioreq_create(struct domain *d, domid_t owner, uint8_t buffered, ioservid_t *id)
 {
     struct ioreq_domain *io = of(d);
@@ -205,7 +215,7 @@ int ioreq_create(struct domain *d, domid_t owner, uint8_t buffered, ioservid_t *
     if (buffered > HVM_IOREQSRV_BUFIOREQ_ATOMIC)
         return -XEN_EINVAL;
     spin_lock(&io->lock);
-    while (i < SERVERS && io->server[i].used)
+    while (i < SERVERS && (io->server[i].used || still_mapped(&io->server[i])))
         i++;
     s = i < SERVERS && !d->dying ? &io->server[i] : NULL;
     int rc = s ? make_pages(d, s) : -XEN_ENOSPC;
@@ -332,11 +342,9 @@ void ioreq_relinquish(struct domain *d)
 bool ioreq_shown(const struct domain *d)
 {
     const struct ioreq_domain *io = of(d);
-    for (unsigned i = 0; io && i < SERVERS * 2; i++) {
-        const void *p = io->server[i / 2].page[i % 2];
-        if (p && !page_only_ours(virt_to_page(p)))
+    for (unsigned i = 0; io && i < SERVERS; i++)
+        if (still_mapped(&io->server[i]))
             return true;
-    }
     return false;
 }
 

@@ -148,6 +148,54 @@ static void refused(uint16_t d)
         CHECK_EQ(DM(d, destroy_ioreq_server, .id = i), 0);
 }
 
+/* A server whose number cannot be written is none. */
+static void unheard(uint16_t d)
+{
+    static const struct xen_dm_op make = {.op = XEN_DMOP_create_ioreq_server};
+    struct xen_dm_op made = make;
+    struct xen_dm_op_buf buf = {.size = sizeof(make)};
+    static struct xen_dm_op page[PAGE_SIZE / sizeof(struct xen_dm_op)]
+        __attribute__((aligned(4096)));
+
+    section("servers nobody hears of");
+    page[0] = make;
+    map_ro(page);
+    buf.h.p = page;
+    for (unsigned i = 0; i < 9; i++)
+        CHECK_EQ(HC(dm_op, d, 1, &buf), -XEN_EFAULT);
+    map_rw(page);
+    buf.size = offsetof(struct xen_dm_op, u); /* no place for it */
+    for (unsigned i = 0; i < 9; i++)
+        CHECK_EQ(HC(dm_op, d, 1, &buf), -XEN_EINVAL);
+    CHECK_EQ(dm(d, &made), 0);
+    CHECK_EQ(DM(d, destroy_ioreq_server, .id = made.u.create_ioreq_server.id), 0);
+}
+
+/* Who still maps the pages of a server that has gone does not see the next one's. */
+static void held_on_to(uint16_t d)
+{
+    struct xen_dm_op first = {.op = XEN_DMOP_create_ioreq_server}, next = first;
+    xen_pfn_t old = 0, mfn = 0;
+
+    section("pages of a former server");
+    CHECK_EQ(dm(d, &first), 0);
+    CHECK_EQ(resource(d, first.u.create_ioreq_server.id, 1, &old), 0);
+    volatile struct ioreq *slot = map_shown(d, old);
+    uint32_t port = slot->vp_eport;
+    CHECK(port);
+    CHECK_EQ(DM(d, destroy_ioreq_server, .id = first.u.create_ioreq_server.id), 0);
+    CHECK_EQ(dm(d, &next), 0);
+    CHECK_EQ(resource(d, next.u.create_ioreq_server.id, 1, &mfn), 0);
+    CHECK(mfn != old);
+    CHECK_EQ(slot->vp_eport, port); /* not made new under our hands */
+    CHECK_EQ(DM(d, destroy_ioreq_server, .id = next.u.create_ioreq_server.id), 0);
+    map_rw(window);
+    CHECK_EQ(dm(d, &next), 0); /* now they can be had again */
+    CHECK_EQ(resource(d, next.u.create_ioreq_server.id, 1, &mfn), 0);
+    CHECK_EQ(mfn, old);
+    CHECK_EQ(DM(d, destroy_ioreq_server, .id = next.u.create_ioreq_server.id), 0);
+}
+
 static void put_code(uint16_t d)
 {
     uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
@@ -274,6 +322,8 @@ void device_model(void)
     uint16_t d = hvm_build(WHOLE_PC);
 
     refused(d);
+    unheard(d);
+    held_on_to(d);
     put_code(d);
     CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     requests(d);
