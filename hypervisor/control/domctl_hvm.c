@@ -1,4 +1,4 @@
-/* domctls on hardware-virtualized domains: registers as a stream, memory for page tables. */
+/* domctls on hardware-virtualized domains: state as a stream of records, memory for page tables. */
 #include "control/internal.h"
 #include "hvm/hvm.h"
 #include "lib/string.h"
@@ -55,23 +55,26 @@ int domctl_gethvmcontext_partial(struct domain *d, struct xen_domctl *op)
     struct xen_domctl_hvmcontext_partial *c = &op->u.hvmcontext_partial;
     if (!d->is_hvm)
         return -XEN_EINVAL;
-    if (c->type != HVM_SAVE_CODE(CPU))
+    uint32_t size = c->type <= UINT16_MAX ? hvm_record_size(c->type) : 0;
+    if (!size)
         return -XEN_EOPNOTSUPP;
     if (!c->buffer.p) {
-        c->bufsz = sizeof(struct hvm_hw_cpu);
+        c->bufsz = size;
         return 0;
     }
-    struct hvm_hw_cpu *cpu = zalloc(sizeof(*cpu));
-    if (!cpu)
+    if (c->bufsz < size)
+        return -XEN_ENOSPC;
+    void *body = zalloc(HVM_RECORD_MOST);
+    if (!body)
         return -XEN_ENOMEM;
     domain_pause(d);
-    int rc = hvm_context_get_cpu(d, c->instance, cpu, min(c->bufsz, (uint64_t)sizeof(*cpu)));
+    int rc = hvm_record_get(d, c->type, c->instance, body);
     domain_unpause(d);
-    if (rc > 0) {
-        c->bufsz = rc;
-        rc = copy_to_guest(guest_handle(c->buffer), cpu, sizeof(*cpu));
+    if (!rc) {
+        c->bufsz = size;
+        rc = copy_to_guest(guest_handle(c->buffer), body, size);
     }
-    zfree(cpu);
+    zfree(body);
     return rc;
 }
 

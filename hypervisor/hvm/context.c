@@ -1,26 +1,17 @@
 /*
  * A domain's registers as a stream of records (xen/hvm/save.h, xen/arch-x86/hvm/save.h): how the
- * tools give a guest its first ones, and look at them. A record is a descriptor and a body; CPU and
- * MTRR are those that we read and write, HEADER and END frame a stream.
+ * tools give a guest its first ones, look at them, and keep them. A record is a descriptor and a
+ * body; HEADER and END frame a stream. Those of vCPUs are here, those of the platform's devices in
+ * records.c.
  *
- * A stream is checked as a whole before anything of it is taken.
+ * A stream is checked as a whole before anything of it is taken, and taken in an order of ours,
+ * whatever its own is: see `all`.
  */
 #include "hvm/hvm.h"
+#include "hvm/records.h"
 #include "lib/string.h"
 
 #include <xen/hvm/save.h>
-
-#define RECORD_LEAST sizeof(struct hvm_save_descriptor)
-
-static uint32_t stream_size(const struct domain *d)
-{
-    unsigned vcpus = 0;
-    struct vcpu *v;
-    for_each_vcpu(d, v)
-        vcpus++;
-    return 2 * RECORD_LEAST + sizeof(struct hvm_save_header) +
-           vcpus * (2 * RECORD_LEAST + sizeof(struct hvm_hw_cpu) + sizeof(struct hvm_hw_mtrr));
-}
 
 /* --- one vCPU --- */
 
@@ -151,48 +142,199 @@ static void set_cpu(struct vcpu *v, const struct hvm_hw_cpu *c)
     v->initialised = true;
 }
 
-/* --- streams: @d is paused --- */
+/* --- records: @d is paused --- */
+
+/*
+ * What of a stream is taken, in this order: wires and the devices that drive some, then the
+ * interrupt controllers that may have noticed, so that no interrupt is there that was not saved.
+ */
+static const uint16_t all[] = {
+    HVM_SAVE_CODE(PCI_LINK),   HVM_SAVE_CODE(PCI_IRQ),    HVM_SAVE_CODE(ISA_IRQ),
+    HVM_SAVE_CODE(PIT),        HVM_SAVE_CODE(RTC),        HVM_SAVE_CODE(HPET),
+    HVM_SAVE_CODE(PMTIMER),    HVM_SAVE_CODE(PIC),        HVM_SAVE_CODE(IOAPIC),
+    HVM_SAVE_CODE(CPU),        HVM_SAVE_CODE(MTRR),       HVM_SAVE_CODE(LAPIC),
+    HVM_SAVE_CODE(LAPIC_REGS), HVM_SAVE_CODE(TSC_ADJUST),
+};
+
+union vcpu_body {
+    struct hvm_hw_cpu cpu;
+    struct hvm_hw_mtrr mtrr;
+    struct hvm_hw_lapic lapic;
+    struct hvm_hw_lapic_regs regs;
+    struct hvm_tsc_adjust tsc;
+};
+_Static_assert(sizeof(union vcpu_body) <= HVM_RECORD_MOST, "one buffer is enough for each");
+
+/* 0: no record of a vCPU. */
+static uint32_t vcpu_record(uint16_t type)
+{
+    switch (type) {
+    case HVM_SAVE_CODE(CPU):
+        return sizeof(struct hvm_hw_cpu);
+    case HVM_SAVE_CODE(MTRR):
+        return sizeof(struct hvm_hw_mtrr);
+    case HVM_SAVE_CODE(LAPIC):
+        return sizeof(struct hvm_hw_lapic);
+    case HVM_SAVE_CODE(LAPIC_REGS):
+        return sizeof(struct hvm_hw_lapic_regs);
+    case HVM_SAVE_CODE(TSC_ADJUST):
+        return sizeof(struct hvm_tsc_adjust);
+    default:
+        return 0;
+    }
+}
+
+uint32_t hvm_record_size(uint16_t type)
+{
+    uint32_t size = vcpu_record(type);
+    unsigned instances;
+    return size || platform_record(type, &size, &instances) ? size : 0;
+}
+
+static struct vcpu *vcpu_at(const struct domain *d, unsigned instance)
+{
+    return instance < d->max_vcpus ? READ_ONCE(d->vcpu[instance]) : NULL;
+}
+
+static int get_vcpu_record(struct domain *d, uint16_t type, unsigned instance, union vcpu_body *b)
+{
+    struct vcpu *v = vcpu_at(d, instance);
+    if (!v)
+        return -XEN_ENOENT;
+    memset(b, 0, sizeof(*b));
+    if (type == HVM_SAVE_CODE(CPU)) {
+        if (!v->initialised)
+            return -XEN_ENODATA;
+        get_cpu(v, &b->cpu);
+    } else if (type == HVM_SAVE_CODE(MTRR)) {
+        mtrr_save(&v->hvm->mtrr, &b->mtrr);
+        b->mtrr.msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
+    } else if (type == HVM_SAVE_CODE(LAPIC)) {
+        lapic_save_base(&v->hvm->lapic, &b->lapic);
+    } else if (type == HVM_SAVE_CODE(LAPIC_REGS)) {
+        lapic_save_regs(&v->hvm->lapic, &b->regs);
+    } /* TSC_ADJUST: there is none, its value is 0 */
+    return 0;
+}
+
+static int check_vcpu_record(const struct domain *d, uint16_t type, unsigned instance,
+                             const union vcpu_body *b)
+{
+    const struct vcpu *v = vcpu_at(d, instance);
+    if (!v)
+        return -XEN_EINVAL;
+    if (type == HVM_SAVE_CODE(CPU))
+        return check_cpu(&b->cpu);
+    if (type == HVM_SAVE_CODE(MTRR))
+        return mtrr_check(&b->mtrr, hvm_phys_bits(d));
+    if (type == HVM_SAVE_CODE(LAPIC))
+        return lapic_check(&v->hvm->lapic, &b->lapic);
+    if (type == HVM_SAVE_CODE(LAPIC_REGS))
+        return lapic_check_regs(&b->regs);
+    return b->tsc.tsc_adjust ? -XEN_EOPNOTSUPP : 0;
+}
+
+static void load_vcpu_record(struct domain *d, uint16_t type, unsigned instance,
+                             const union vcpu_body *b)
+{
+    struct vcpu *v = vcpu_at(d, instance);
+    if (type == HVM_SAVE_CODE(CPU)) {
+        set_cpu(v, &b->cpu);
+        sched_unblock(&v->sched, SCHED_DOWN);
+    } else if (type == HVM_SAVE_CODE(MTRR)) {
+        mtrr_load(&v->hvm->mtrr, &b->mtrr);
+        hvm_ops->set_reg(v, HVM_PAT, b->mtrr.msr_pat_cr);
+    } else if (type == HVM_SAVE_CODE(LAPIC)) {
+        lapic_load(&v->hvm->lapic, &b->lapic);
+    } else if (type == HVM_SAVE_CODE(LAPIC_REGS)) {
+        lapic_load_regs(&v->hvm->lapic, &b->regs);
+        hvm_kick(v); /* what is pending may end its HLT */
+    }
+}
+
+int hvm_record_get(struct domain *d, uint16_t type, unsigned instance, void *body)
+{
+    return vcpu_record(type) ? get_vcpu_record(d, type, instance, body)
+                             : platform_record_get(d, type, instance, body);
+}
+
+/* --- streams --- */
+
+static unsigned instances(const struct domain *d, uint16_t type)
+{
+    uint32_t size;
+    unsigned n = d->max_vcpus;
+    (void)platform_record(type, &size, &n);
+    return n;
+}
+
+uint32_t hvm_context_size(const struct domain *d)
+{
+    uint32_t size = 2 * sizeof(struct hvm_save_descriptor) + sizeof(struct hvm_save_header);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        size +=
+            instances(d, all[i]) * (sizeof(struct hvm_save_descriptor) + hvm_record_size(all[i]));
+    return size;
+}
 
 static uint8_t *put_record(uint8_t *at, uint16_t type, uint16_t instance, const void *body,
                            uint32_t size)
 {
     struct hvm_save_descriptor h = {type, instance, size};
     memcpy(at, &h, sizeof(h));
-    memcpy(at + sizeof(h), body, size);
+    if (size)
+        memcpy(at + sizeof(h), body, size);
     return at + sizeof(h) + size;
 }
 
+/* Devices and vCPUs that there are not have no record. */
 uint32_t hvm_context_get(struct domain *d, void *buf)
 {
-    struct hvm_hw_cpu *c = zalloc(sizeof(*c));
+    void *body = zalloc(HVM_RECORD_MOST);
     struct hvm_save_header h = {
         .magic = HVM_FILE_MAGIC, .version = HVM_FILE_VERSION, .gtsc_khz = time_tsc_khz()};
     uint8_t *at = put_record(buf, HVM_SAVE_CODE(HEADER), 0, &h, sizeof(h));
-    struct vcpu *v;
-    if (!c)
+    if (!body)
         return 0;
-    for_each_vcpu(d, v) {
-        struct hvm_hw_mtrr mtrr;
-        mtrr_save(&v->hvm->mtrr, &mtrr);
-        mtrr.msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
-        at = put_record(at, HVM_SAVE_CODE(MTRR), v->id, &mtrr, sizeof(mtrr));
-        if (!v->initialised)
-            continue;
-        get_cpu(v, c);
-        at = put_record(at, HVM_SAVE_CODE(CPU), v->id, c, sizeof(*c));
-    }
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        for (unsigned n = 0; n < instances(d, all[i]); n++)
+            if (!hvm_record_get(d, all[i], n, body))
+                at = put_record(at, all[i], n, body, hvm_record_size(all[i]));
     at = put_record(at, HVM_SAVE_CODE(END), 0, NULL, 0);
-    zfree(c);
+    zfree(body);
     return at - (uint8_t *)buf;
 }
 
-uint32_t hvm_context_size(const struct domain *d)
+static int check_header(const void *body, uint32_t length)
 {
-    return stream_size(d);
+    struct hvm_save_header header;
+    if (length != sizeof(header))
+        return -XEN_EINVAL;
+    memcpy(&header, body, sizeof(header));
+    return header.magic != HVM_FILE_MAGIC || header.version != HVM_FILE_VERSION ? -XEN_EINVAL : 0;
 }
 
-/* One pass over the records; @commit: the first has found nothing wrong. */
-static int read_records(struct domain *d, const uint8_t *buf, uint32_t size, bool commit)
+/* @body: a copy, aligned. */
+static int check_record(const struct domain *d, const struct hvm_save_descriptor *h,
+                        const void *body)
+{
+    uint32_t size = hvm_record_size(h->typecode);
+    if (h->typecode == HVM_SAVE_CODE(HEADER))
+        return check_header(body, h->length);
+    if (!size)
+        return -XEN_EOPNOTSUPP;
+    if (h->length != size)
+        return -XEN_EINVAL;
+    return vcpu_record(h->typecode) ? check_vcpu_record(d, h->typecode, h->instance, body)
+                                    : platform_record_check(d, h->typecode, h->instance, body);
+}
+
+/*
+ * One pass over the stream; @load: the type whose records are taken, after a pass that has found
+ * nothing wrong; 0: that pass.
+ */
+static int read_records(struct domain *d, const uint8_t *buf, uint32_t size, uint16_t load,
+                        void *body)
 {
     for (uint32_t at = 0;;) {
         struct hvm_save_descriptor h;
@@ -204,60 +346,24 @@ static int read_records(struct domain *d, const uint8_t *buf, uint32_t size, boo
             return 0;
         if (h.length > size - at)
             return -XEN_ENODATA;
-        if (h.typecode == HVM_SAVE_CODE(CPU)) {
-            const struct hvm_hw_cpu *c = (const void *)(buf + at);
-            struct vcpu *v = h.instance < d->max_vcpus ? READ_ONCE(d->vcpu[h.instance]) : NULL;
-            if (!v || h.length != sizeof(*c))
-                return -XEN_EINVAL;
-            int rc = check_cpu(c);
-            if (rc)
-                return rc;
-            if (commit) {
-                set_cpu(v, c);
-                sched_unblock(&v->sched, SCHED_DOWN);
-            }
-        } else if (h.typecode == HVM_SAVE_CODE(HEADER)) {
-            struct hvm_save_header header;
-            if (h.length != sizeof(header))
-                return -XEN_EINVAL;
-            memcpy(&header, buf + at, sizeof(header));
-            if (header.magic != HVM_FILE_MAGIC || header.version != HVM_FILE_VERSION)
-                return -XEN_EINVAL;
-        } else if (h.typecode == HVM_SAVE_CODE(MTRR)) {
-            struct hvm_hw_mtrr m;
-            struct vcpu *v = h.instance < d->max_vcpus ? READ_ONCE(d->vcpu[h.instance]) : NULL;
-            if (!v || h.length != sizeof(m))
-                return -XEN_EINVAL;
-            memcpy(&m, buf + at, sizeof(m));
-            int rc = mtrr_check(&m, hvm_phys_bits(d));
-            if (rc)
-                return rc;
-            if (commit) {
-                mtrr_load(&v->hvm->mtrr, &m);
-                hvm_ops->set_reg(v, HVM_PAT, m.msr_pat_cr);
-            }
-        } else {
-            return -XEN_EOPNOTSUPP;
-        }
+        memcpy(body, buf + at, min(h.length, (uint32_t)HVM_RECORD_MOST));
+        int rc = load ? 0 : check_record(d, &h, body);
+        if (rc)
+            return rc;
+        if (h.typecode == load && vcpu_record(load))
+            load_vcpu_record(d, load, h.instance, body);
+        else if (h.typecode == load)
+            platform_record_load(d, load, h.instance, body);
         at += h.length;
     }
 }
 
 int hvm_context_set(struct domain *d, const void *buf, uint32_t size)
 {
-    int rc = read_records(d, buf, size, false);
-    return rc ? rc : read_records(d, buf, size, true);
-}
-
-int hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf, uint32_t size)
-{
-    struct vcpu *v = vcpu < d->max_vcpus ? READ_ONCE(d->vcpu[vcpu]) : NULL;
-    if (!v)
-        return -XEN_ENOENT;
-    if (!v->initialised)
-        return -XEN_ENODATA;
-    if (size < sizeof(struct hvm_hw_cpu))
-        return -XEN_ENOSPC;
-    get_cpu(v, buf);
-    return sizeof(struct hvm_hw_cpu);
+    void *body = zalloc(HVM_RECORD_MOST);
+    int rc = body ? read_records(d, buf, size, 0, body) : -XEN_ENOMEM;
+    for (unsigned i = 0; !rc && i < ARRAY_SIZE(all); i++)
+        rc = read_records(d, buf, size, all[i], body);
+    zfree(body);
+    return rc;
 }

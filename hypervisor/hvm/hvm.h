@@ -220,18 +220,21 @@ void hvm_compat_hypercall(struct vcpu *v, unsigned length);
 int __must_check hvm_compat_access(struct vcpu *v, uint64_t addr, void *buf, size_t n,
                                    unsigned access);
 
-/* --- context.c: the registers of a paused domain's vCPUs as a stream of records --- */
+/* --- context.c: a paused domain's vCPUs and devices as a stream of records --- */
 uint32_t hvm_context_size(const struct domain *d);
 uint32_t hvm_context_get(struct domain *d, void *buf); /* bytes; 0: no memory */
-/* -XEN_EINVAL, -XEN_ENODATA, -XEN_EOPNOTSUPP: nothing is changed. */
+/* -XEN_EINVAL, -XEN_ENODATA, -XEN_ENODEV, -XEN_ENOMEM, -XEN_EOPNOTSUPP: nothing is changed. */
 int __must_check hvm_context_set(struct domain *d, const void *buf, uint32_t size);
 /*
  * What the structure of PV guests has a place for: dumps and debuggers ask for it. @v is quiet, *c
  * zero.
  */
 void hvm_get_context(const struct vcpu *v, struct vcpu_guest_context *c);
-/* One vCPU's CPU record, without descriptor; its size. */
-int __must_check hvm_context_get_cpu(struct domain *d, uint32_t vcpu, void *buf, uint32_t size);
+/* One record without its descriptor, into HVM_RECORD_MOST bytes. Size 0: we have none of that type.
+ */
+#define HVM_RECORD_MOST 2048
+uint32_t hvm_record_size(uint16_t type);
+int __must_check hvm_record_get(struct domain *d, uint16_t type, unsigned instance, void *body);
 
 /* --- grant_map.c --- */
 extern const struct grant_map_ops hvm_grant_ops;

@@ -141,6 +141,18 @@ static void bytes(void **state)
     assert_int_equal(pit_read(&p, 0x43, now), 0xff);
 }
 
+/* Digits that there are not: whatever it counts from, it is no more than the most. */
+static void no_digits(void **state)
+{
+    struct hvm_hw_pit r;
+    pit_write(&p, 0x43, 0x35, now);
+    pit_write(&p, 0x40, 0xff, now);
+    pit_write(&p, 0x40, 0xff, now);
+    pit_save(&p, &r);
+    assert_in_range(r.channels[0].count, 1, 10000);
+    assert_int_equal(pit_check(&r), 0);
+}
+
 static void records(void **state)
 {
     struct hvm_hw_pit r, bad;
@@ -166,10 +178,11 @@ static void records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(rate, setup),    cmocka_unit_test_setup(square, setup),
-        cmocka_unit_test_setup(once, setup),    cmocka_unit_test_setup(fast, setup),
-        cmocka_unit_test_setup(speaker, setup), cmocka_unit_test_setup(decimal, setup),
-        cmocka_unit_test_setup(bytes, setup),   cmocka_unit_test_setup(records, setup),
+        cmocka_unit_test_setup(rate, setup),      cmocka_unit_test_setup(square, setup),
+        cmocka_unit_test_setup(once, setup),      cmocka_unit_test_setup(fast, setup),
+        cmocka_unit_test_setup(speaker, setup),   cmocka_unit_test_setup(decimal, setup),
+        cmocka_unit_test_setup(bytes, setup),     cmocka_unit_test_setup(records, setup),
+        cmocka_unit_test_setup(no_digits, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -526,7 +526,7 @@ static uint32_t get(const struct hvm_hw_lapic_regs *r, unsigned reg)
     return value;
 }
 
-void lapic_save(struct lapic *l, struct hvm_hw_lapic *base, struct hvm_hw_lapic_regs *regs)
+void lapic_save_base(const struct lapic *l, struct hvm_hw_lapic *base)
 {
     *base = (struct hvm_hw_lapic){
         .apic_base_msr = l->base,
@@ -534,6 +534,10 @@ void lapic_save(struct lapic *l, struct hvm_hw_lapic *base, struct hvm_hw_lapic_
         .timer_divisor = divisor(l),
         .tdt_msr = l->deadline,
     };
+}
+
+void lapic_save_regs(struct lapic *l, struct hvm_hw_lapic_regs *regs)
+{
     __builtin_memset(regs, 0, sizeof(*regs));
     for (unsigned reg = LAPIC_ID; reg <= LAPIC_TIMER_DIVIDE; reg++)
         put(regs, reg, lapic_read(l, reg));

@@ -126,7 +126,8 @@ int lapic_pending(const struct lapic *l); /* above the task priority, too: can b
 void lapic_accept(struct lapic *l, uint8_t vector); /* the CPU takes it */
 
 /* --- records: the two of the ABI --- */
-void lapic_save(struct lapic *l, struct hvm_hw_lapic *base, struct hvm_hw_lapic_regs *regs);
+void lapic_save_base(const struct lapic *l, struct hvm_hw_lapic *base);
+void lapic_save_regs(struct lapic *l, struct hvm_hw_lapic_regs *regs);
 int __must_check lapic_check(const struct lapic *l, const struct hvm_hw_lapic *base);
 int __must_check lapic_check_regs(const struct hvm_hw_lapic_regs *regs);
 void lapic_load(struct lapic *l, const struct hvm_hw_lapic *base);

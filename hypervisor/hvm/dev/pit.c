@@ -86,7 +86,7 @@ static uint16_t counter(const struct pit_channel *c, uint64_t now)
 
 static void load(struct pit *p, struct pit_channel *c, uint16_t value, uint64_t now)
 {
-    c->count = c->bcd ? from_bcd(value) : value;
+    c->count = c->bcd ? min(from_bcd(value), 10000u) : value; /* digits above 9 mean nothing */
     if (!c->count)
         c->count = c->bcd ? 10000 : 65536;
     c->start = now;

@@ -34,6 +34,7 @@ void domctls(void);  /* domctls.c */
 void failures(void); /* failures.c */
 void hardware(void); /* hvm.c */
 void rarities(void); /* operations.c */
+void records(void);  /* records.c */
 void states(void);   /* states.c */
 
 #endif

@@ -607,6 +607,7 @@ void test_main(void)
     hardware();
     states();
     device_model();
+    records();
     rarities();
     children();
     failures();
