@@ -179,6 +179,8 @@ static void make_ready(struct page *page, unsigned order, unsigned flags)
 /* Lock held. May @d have @n frames, and how many of them are its claim's? */
 static bool claims_allow(const struct domain *d, uint64_t n, uint64_t *claimed)
 {
+    if (likely(!claims))
+        return true;
     uint64_t own = claimed ? min(d->claimed, n) : 0;
     if (claimed)
         *claimed = own;
@@ -200,10 +202,12 @@ static struct page *alloc(struct domain *d, unsigned order, unsigned flags, unsi
         allowed = (1u << (width - PAGE_SHIFT)) - 1;
     }
     uint64_t frame = 0;
+    if (claimed)
+        *claimed = 0;
     spin_lock(&lock);
     if (!d || claims_allow(d, 1UL << order, claimed))
         frame = take_block(order, allowed);
-    if (frame && claimed) {
+    if (frame && claimed && unlikely(*claimed)) {
         d->claimed -= *claimed;
         claims -= *claimed;
     }
