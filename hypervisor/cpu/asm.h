@@ -105,6 +105,41 @@ CR_ACCESSORS(3)
 CR_ACCESSORS(4)
 #undef CR_ACCESSORS
 
+#define DR_ACCESSORS(n)                                                                            \
+    static inline uint64_t read_dr##n(void)                                                        \
+    {                                                                                              \
+        uint64_t v;                                                                                \
+        __asm__ volatile("mov %%db" #n ", %0" : "=r"(v));                                          \
+        return v;                                                                                  \
+    }                                                                                              \
+    static inline void write_dr##n(uint64_t v)                                                     \
+    {                                                                                              \
+        __asm__ volatile("mov %0, %%db" #n ::"r"(v));                                              \
+    }
+DR_ACCESSORS(0)
+DR_ACCESSORS(1)
+DR_ACCESSORS(2)
+DR_ACCESSORS(3)
+DR_ACCESSORS(6)
+DR_ACCESSORS(7)
+#undef DR_ACCESSORS
+
+/* The addresses of breakpoints, DR0 to DR3. */
+static inline void read_breakpoints(uint64_t dr[4])
+{
+    dr[0] = read_dr0();
+    dr[1] = read_dr1();
+    dr[2] = read_dr2();
+    dr[3] = read_dr3();
+}
+static inline void write_breakpoints(const uint64_t dr[4])
+{
+    write_dr0(dr[0]);
+    write_dr1(dr[1]);
+    write_dr2(dr[2]);
+    write_dr3(dr[3]);
+}
+
 static inline void invlpg(uint64_t va)
 {
     __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
@@ -131,14 +166,18 @@ static inline void sti(void)
 #define CR0_NE         (1UL << 5)
 #define CR0_WP         (1UL << 16)
 #define CR0_AM         (1UL << 18)
+#define CR0_NW         (1UL << 29)
+#define CR0_CD         (1UL << 30)
 #define CR0_PG         (1UL << 31)
 #define CR4_VME        (1UL << 0)
+#define CR4_PVI        (1UL << 1)
 #define CR4_TSD        (1UL << 2)
 #define CR4_DE         (1UL << 3)
 #define CR4_PSE        (1UL << 4)
 #define CR4_PAE        (1UL << 5)
 #define CR4_MCE        (1UL << 6)
 #define CR4_PGE        (1UL << 7)
+#define CR4_PCE        (1UL << 8)
 #define CR4_OSFXSR     (1UL << 9)
 #define CR4_OSXMMEXCPT (1UL << 10)
 #define CR4_UMIP       (1UL << 11)
@@ -148,15 +187,23 @@ static inline void sti(void)
 #define CR4_SMAP       (1UL << 21)
 #define CR4_PKE        (1UL << 22)
 
-#define RFLAGS_CF      (1UL << 0)
-#define RFLAGS_TF      (1UL << 8)
-#define RFLAGS_IF      (1UL << 9)
-#define RFLAGS_DF      (1UL << 10)
-#define RFLAGS_IOPL    (3UL << 12)
-#define RFLAGS_NT      (1UL << 14)
-#define RFLAGS_RF      (1UL << 16)
-#define RFLAGS_VM      (1UL << 17)
-#define RFLAGS_AC      (1UL << 18)
+/* Debug register bits (APM vol. 2 section 13.1.1), and what they are at reset. */
+#define DR6_BD      (1UL << 13)
+#define DR6_BS      (1UL << 14)
+#define DR6_BT      (1UL << 15)
+#define DR6_DEFAULT 0xffff0ff0UL
+#define DR7_GD      (1UL << 13)
+#define DR7_DEFAULT 0x400UL
+
+#define RFLAGS_CF   (1UL << 0)
+#define RFLAGS_TF   (1UL << 8)
+#define RFLAGS_IF   (1UL << 9)
+#define RFLAGS_DF   (1UL << 10)
+#define RFLAGS_IOPL (3UL << 12)
+#define RFLAGS_NT   (1UL << 14)
+#define RFLAGS_RF   (1UL << 16)
+#define RFLAGS_VM   (1UL << 17)
+#define RFLAGS_AC   (1UL << 18)
 
 /* MSRs (APM vol. 2 appendix A). */
 #define MSR_APIC_BASE      0x0000001b

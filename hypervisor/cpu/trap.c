@@ -148,7 +148,7 @@ void cpu_entry_from_hypervisor(struct cpu_user_regs *regs)
 static void debug_in_hypervisor(struct cpu_user_regs *regs)
 {
     regs->rflags &= ~RFLAGS_TF;
-    __asm__ volatile("mov %0, %%dr6" ::"r"(0xffff0ff0UL));
+    write_dr6(DR6_DEFAULT);
 }
 
 struct cpu_user_regs *cpu_entry_ist(struct cpu_user_regs *regs)

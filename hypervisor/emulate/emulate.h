@@ -103,6 +103,9 @@ static inline enum emulate_result emulate_raise(struct emulate_ctx *ctx, uint8_t
     return EMULATE_EXCEPTION;
 }
 
+/* General registers by number (APM vol. 3 table 1-10). */
+uint64_t *reg_slot(struct cpu_user_regs *regs, unsigned n);
+
 /* Decodes and executes one instruction at regs->rip (one bounded slice of a REP). */
 enum emulate_result emulate_one(struct emulate_ctx *ctx);
 

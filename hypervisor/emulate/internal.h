@@ -38,9 +38,8 @@ struct insn {
 /* Reads and decodes; EMULATE_OK, EXCEPTION (too long, no code there) or UNHANDLED. */
 enum emulate_result insn_decode(struct emulate_ctx *ctx, struct insn *in);
 
-/* General registers by number (APM vol. 3 table 1-10); sizes as struct insn. */
+/* reg_slot() with its numbers' names; sizes as struct insn. */
 enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI };
-uint64_t *reg_slot(struct cpu_user_regs *regs, unsigned n);
 /* @rex: whether numbers 4 to 7 of size 1 are spl.. (true) or ah.. */
 uint64_t reg_read(struct cpu_user_regs *regs, unsigned n, unsigned size, bool rex);
 void reg_write(struct cpu_user_regs *regs, unsigned n, unsigned size, bool rex, uint64_t v);

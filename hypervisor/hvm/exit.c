@@ -10,8 +10,6 @@
 #include "hvm/hwdom.h"
 #include "lib/string.h"
 
-#define DR6_BS (1UL << 14)
-
 static void set_rip(struct vcpu *v, uint64_t rip)
 {
     v->stack->regs.rip = hvm_long_mode(v) ? rip : (uint32_t)rip;

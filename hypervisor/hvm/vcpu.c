@@ -36,8 +36,8 @@ static void reset_common(struct vcpu *v)
     for (enum hvm_reg i = 0; i < HVM_REGS; i++)
         if (i != HVM_PAT) /* it and the MTRRs outlive INIT (APM vol. 2 section 14.1.3) */
             hvm_ops->set_reg(v, i, 0);
-    hvm_ops->set_reg(v, HVM_DR6, 0xffff0ff0);
-    hvm_ops->set_reg(v, HVM_DR7, 0x400);
+    hvm_ops->set_reg(v, HVM_DR6, DR6_DEFAULT);
+    hvm_ops->set_reg(v, HVM_DR7, DR7_DEFAULT);
     memset(v->hvm->dr, 0, sizeof(v->hvm->dr));
     v->hvm->event.valid = false;
     v->hvm->nmi_masked = false;

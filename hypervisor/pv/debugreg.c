@@ -7,7 +7,6 @@
 #include "pv/internal.h"
 
 #define DR7_ENABLED   0xffUL
-#define DR7_GD        (1UL << 13)
 #define DR7_WRITABLE  0xffff03ffUL
 #define DR6_REPORTED  0xe00fUL
 #define DR7_TYPE_PORT 2
@@ -50,25 +49,20 @@ int pv_debugregs_check(const unsigned long *regs)
     return 0;
 }
 
-#define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"((uint64_t)(value)))
-
 void pv_debugregs_load(const struct vcpu *v)
 {
     const uint64_t *dr = v->pv->debugreg;
     if (likely(!(dr[7] & DR7_ENABLED)))
         return;
-    WRITE_DR(0, dr[0]);
-    WRITE_DR(1, dr[1]);
-    WRITE_DR(2, dr[2]);
-    WRITE_DR(3, dr[3]);
-    WRITE_DR(6, DR6_DEFAULT);
-    WRITE_DR(7, dr[7]);
+    write_breakpoints(dr);
+    write_dr6(DR6_DEFAULT);
+    write_dr7(dr[7]);
 }
 
 void pv_debugregs_unload(const struct vcpu *v)
 {
     if (unlikely(v->pv->debugreg[7] & DR7_ENABLED))
-        WRITE_DR(7, DR7_DEFAULT);
+        write_dr7(DR7_DEFAULT);
 }
 
 /* @v is the current vCPU, or quiet and not on a CPU. */

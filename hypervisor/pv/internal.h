@@ -87,8 +87,6 @@ void pv_write_gs_base(uint64_t base);
 void pv_write_gs_shadow(uint64_t base);
 
 /* --- debug registers (debugreg.c) --- */
-#define DR6_DEFAULT 0xffff0ff0UL
-#define DR7_DEFAULT 0x400UL
 /* 0, or -XEN_EPERM for an address of ours, -XEN_EINVAL for no such register or kind. */
 int __must_check pv_debugreg_set(struct vcpu *v, unsigned reg, uint64_t value);
 int __must_check pv_debugreg_get(const struct vcpu *v, unsigned reg, uint64_t *value);

@@ -38,28 +38,12 @@ void svm_take_back_event(struct vcpu *v)
 
 /* --- debug registers --- */
 
-static void dr_write(const uint64_t dr[4])
-{
-    __asm__ volatile("mov %0, %%db0" ::"r"(dr[0]));
-    __asm__ volatile("mov %0, %%db1" ::"r"(dr[1]));
-    __asm__ volatile("mov %0, %%db2" ::"r"(dr[2]));
-    __asm__ volatile("mov %0, %%db3" ::"r"(dr[3]));
-}
-
-static void dr_read(uint64_t dr[4])
-{
-    __asm__ volatile("mov %%db0, %0" : "=r"(dr[0]));
-    __asm__ volatile("mov %%db1, %0" : "=r"(dr[1]));
-    __asm__ volatile("mov %%db2, %0" : "=r"(dr[2]));
-    __asm__ volatile("mov %%db3, %0" : "=r"(dr[3]));
-}
-
 void svm_debug_load(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_of(v);
     s->dr_loaded = true;
     s->vmcb->dr_read = s->vmcb->dr_write = 0;
-    dr_write(v->hvm->dr);
+    write_breakpoints(v->hvm->dr);
 }
 
 void svm_debug_save(struct vcpu *v)
@@ -67,7 +51,7 @@ void svm_debug_save(struct vcpu *v)
     struct svm_vcpu *s = svm_of(v);
     if (!s->dr_loaded)
         return;
-    dr_read(v->hvm->dr);
+    read_breakpoints(v->hvm->dr);
     s->dr_loaded = false;
     s->vmcb->dr_read = s->vmcb->dr_write = 0xffff;
 }

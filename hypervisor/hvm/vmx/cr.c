@@ -6,13 +6,10 @@
  * With PAE paging the CPU keeps the four entries of the top table itself; where we change the mode
  * or CR3, we load them.
  */
+#include "emulate/emulate.h"
 #include "hvm/vmx/vmcs.h"
 
-#define CR0_NW      (1UL << 29)
-#define CR0_CD      (1UL << 30)
 #define CR0_DEFINED 0xe005003fUL
-#define CR4_PVI     (1UL << 1)
-#define CR4_PCE     (1UL << 8)
 
 /* What guests may change; the rest CPUID does not offer. MCE is theirs, too, but stays set. */
 #define CR4_GUEST                                                                                  \
@@ -119,20 +116,12 @@ static bool set_cr4(struct vcpu *v, uint64_t value)
     return true;
 }
 
-/* By its number in instructions. */
-static uint64_t gpr(const struct cpu_user_regs *r, unsigned n)
-{
-    const uint64_t all[16] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
-                              r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15};
-    return all[n];
-}
-
 /* Qualification: SDM vol. 3, "Exit qualification for control-register accesses". */
 void vmx_cr_access(struct vcpu *v, uint64_t qualification)
 {
     unsigned cr = qualification & 15, kind = qualification >> 4 & 3;
     unsigned length = vmread(VMCS_INSTRUCTION_LENGTH);
-    uint64_t value = gpr(&v->stack->regs, qualification >> 8 & 15);
+    uint64_t value = *reg_slot(&v->stack->regs, qualification >> 8 & 15);
     struct hvm_exit *e = &v->hvm->exit;
     if (kind != 0 || (cr != 0 && cr != 4 && cr != 8)) {
         e->reason = HVM_EXIT_UNKNOWN;

@@ -7,9 +7,7 @@
  */
 #include "hvm/vmx/vmcs.h"
 
-#define DR6_TRAPS   0xfUL
-#define DR6_DEFAULT 0xffff0ff0UL
-#define DR7_GD      (1UL << 13)
+#define DR6_TRAPS 0xfUL
 
 /* Whether a guest that single-steps held back by STI or MOV SS still owes the trap is checked. */
 static void keep_step(struct vcpu *v)
@@ -72,30 +70,22 @@ void vmx_take_back_event(struct vcpu *v)
 void vmx_debug_load(struct vcpu *v)
 {
     struct vmx_vcpu *s = vmx_of(v);
-    const uint64_t *dr = v->hvm->dr;
     if (s->dr_loaded)
         return;
     s->dr_loaded = true;
     vmx_set_cpu_control(s, CPU_DR_EXIT, false);
-    __asm__ volatile("mov %0, %%db0" ::"r"(dr[0]));
-    __asm__ volatile("mov %0, %%db1" ::"r"(dr[1]));
-    __asm__ volatile("mov %0, %%db2" ::"r"(dr[2]));
-    __asm__ volatile("mov %0, %%db3" ::"r"(dr[3]));
-    __asm__ volatile("mov %0, %%db6" ::"r"(s->dr6));
+    write_breakpoints(v->hvm->dr);
+    write_dr6(s->dr6);
 }
 
 void vmx_debug_save(struct vcpu *v)
 {
     struct vmx_vcpu *s = vmx_of(v);
-    uint64_t *dr = v->hvm->dr;
     if (!s->dr_loaded)
         return;
-    __asm__ volatile("mov %%db0, %0" : "=r"(dr[0]));
-    __asm__ volatile("mov %%db1, %0" : "=r"(dr[1]));
-    __asm__ volatile("mov %%db2, %0" : "=r"(dr[2]));
-    __asm__ volatile("mov %%db3, %0" : "=r"(dr[3]));
-    __asm__ volatile("mov %%db6, %0" : "=r"(s->dr6));
-    __asm__ volatile("mov %0, %%db6" ::"r"(DR6_DEFAULT));
+    read_breakpoints(v->hvm->dr);
+    s->dr6 = read_dr6();
+    write_dr6(DR6_DEFAULT);
     s->dr_loaded = false;
     vmx_set_cpu_control(s, CPU_DR_EXIT, true);
 }

@@ -7,6 +7,7 @@
  * Tables and TSSs are the guest's memory and may be anything: what is read is only ever loaded as
  * the guest's own state.
  */
+#include "emulate/emulate.h"
 #include "hvm/vmx/vmcs.h"
 #include "lib/string.h"
 
@@ -175,13 +176,6 @@ static bool load_ldt(const struct task_switch *t, uint16_t selector)
 
 /* --- out of the old task, into the new one --- */
 
-static uint64_t *gpr(struct cpu_user_regs *r, unsigned n)
-{
-    uint64_t *const all[8] = {&r->rax, &r->rcx, &r->rdx, &r->rbx,
-                              &r->rsp, &r->rbp, &r->rsi, &r->rdi};
-    return all[n];
-}
-
 static bool save_old(const struct task_switch *t, const struct hvm_segment *old)
 {
     const struct layout *l = old->attributes & TYPE_32 ? &layout32 : &layout16;
@@ -194,7 +188,7 @@ static bool save_old(const struct task_switch *t, const struct hvm_segment *old)
     put(tss, l, l->ip, (uint32_t)r->rip);
     put(tss, l, l->ip + l->width, (uint32_t)flags);
     for (unsigned i = 0; i < 8; i++)
-        put(tss, l, l->gprs + i * l->width, (uint32_t)*gpr(r, i));
+        put(tss, l, l->gprs + i * l->width, (uint32_t)*reg_slot(r, i));
     for (unsigned i = 0; i < l->n_selectors; i++) {
         struct hvm_segment s;
         hvm_ops->get_segment(t->v, selector_order[i], &s);
@@ -217,7 +211,7 @@ static void load_registers(const struct task_switch *t, const uint8_t *tss, cons
     r->rflags = (flags & 0x3f7fd5) | 2 | (nested ? RFLAGS_NT : 0);
     for (unsigned i = 0; i < 8; i++) {
         uint32_t value = get(tss, l, l->gprs + i * l->width);
-        *gpr(r, i) = l->width == 2 ? value | 0xffff0000 : value;
+        *reg_slot(r, i) = l->width == 2 ? value | 0xffff0000 : value;
     }
     if (l->width == 4 && (hvm_ops->get_reg(t->v, HVM_CR0) & CR0_PG)) {
         hvm_ops->set_reg(t->v, HVM_CR3, get(tss, l, TSS32_CR3));

@@ -8,8 +8,6 @@
  */
 #include "hvm/vmx/vmcs.h"
 
-#define CR0_NW (1UL << 29)
-#define CR0_CD (1UL << 30)
 /*
  * NE must be set as long as VMX is on. NW and CD would reach the caches, and neither entry nor exit
  * switches them (SDM vol. 3, "Loading guest control registers"): the guest's are a word in memory.
@@ -165,7 +163,7 @@ uint64_t vmx_get_reg(const struct vcpu *v, enum hvm_reg r)
         return s->cr2;
     if (r == HVM_DR6) {
         if (s->dr_loaded)
-            __asm__ volatile("mov %%db6, %0" : "=r"(s->dr6));
+            s->dr6 = read_dr6();
         return s->dr6;
     }
     const uint64_t *kept = msr_of(v, r, &msr);
@@ -221,7 +219,7 @@ void vmx_set_reg(struct vcpu *v, enum hvm_reg r, uint64_t value)
     } else if (r == HVM_DR6) {
         s->dr6 = value;
         if (s->dr_loaded)
-            __asm__ volatile("mov %0, %%db6" ::"r"(value));
+            write_dr6(value);
     } else if (kept) {
         *kept = acceptable(r, value);
         if (s->loaded)

@@ -145,10 +145,6 @@ enum vmcs_field {
 
 #define ATTRIBUTES_UNUSABLE (1u << 16)
 
-#define DR6_BD              (1UL << 13)
-#define DR6_BS              (1UL << 14)
-#define DR6_BT              (1UL << 15)
-
 #define ENTRY_FAILED        (1u << 31) /* of the exit reason */
 
 enum vmx_exit {
