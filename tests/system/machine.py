@@ -171,9 +171,11 @@ class Machine:
 
     def check(self, command, seconds=30):
         """Runs a command that must succeed and returns its output without the last newline."""
-        result = self.run(command, seconds)
+        return self._output(self.run(command, seconds))
+
+    def _output(self, result):
         if result.status != 0:
-            raise MachineError(f"exit {result.status} of {command!r} in domain 0:\n"
+            raise MachineError(f"exit {result.status} of {result.command!r} in domain 0:\n"
                                f"{result.output[-3000:]}")
         return result.output.rstrip("\n")
 
@@ -189,8 +191,13 @@ class Machine:
     def guest(self, name, command, seconds=60):
         """Runs a command inside a guest, typed at its console, and returns its output."""
         limit = int(seconds * SLOW)
-        return self.check(f"/usr/lib/trilby/guest-run {name} {shlex.quote(command)} {limit}",
+        result = self.run(f"/usr/lib/trilby/guest-run {name} {shlex.quote(command)} {limit}",
                           seconds + 10)
+        if result.status == 125:
+            # What its vCPUs were doing instead, for whoever reads only this.
+            state = self.run("xl list; xl vcpu-list; xl debug-keys q; xl dmesg | tail -40", 30)
+            raise MachineError(f"{result.output}\n{state.output}")
+        return self._output(result)
 
     def create(self, name, login=True, seconds=60, **settings):
         """Creates a guest with `xl create` from settings as an xl.cfg has them."""

@@ -81,6 +81,7 @@ def create_pc(host, name, **settings):
     host.check(f"cat >/root/{name}.cfg <<'END'\n{text}END\nxl create /root/{name}.cfg", 60)
 
 
+@pytest.mark.slow
 def test_debian(host):
     """An unmodified Debian kernel from a disk through GRUB, and the para-virtual drivers in it."""
     before = host.free_memory()
