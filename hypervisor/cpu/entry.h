@@ -128,6 +128,56 @@
     pop %rdi
 .endm
 
+/* What the AMD64 ABI has a called function keep. */
+.macro PUSH_CALLEE_SAVED
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+.endm
+.macro POP_CALLEE_SAVED
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+.endm
+
+/* To and from the struct cpu_user_regs at %rdi, all but rax and rdi. */
+.macro LOAD_GUEST_GPRS
+    mov REGS_r15(%rdi), %r15
+    mov REGS_r14(%rdi), %r14
+    mov REGS_r13(%rdi), %r13
+    mov REGS_r12(%rdi), %r12
+    mov REGS_rbp(%rdi), %rbp
+    mov REGS_rbx(%rdi), %rbx
+    mov REGS_r11(%rdi), %r11
+    mov REGS_r10(%rdi), %r10
+    mov REGS_r9(%rdi), %r9
+    mov REGS_r8(%rdi), %r8
+    mov REGS_rcx(%rdi), %rcx
+    mov REGS_rdx(%rdi), %rdx
+    mov REGS_rsi(%rdi), %rsi
+.endm
+.macro STORE_GUEST_GPRS
+    mov %r15, REGS_r15(%rdi)
+    mov %r14, REGS_r14(%rdi)
+    mov %r13, REGS_r13(%rdi)
+    mov %r12, REGS_r12(%rdi)
+    mov %rbp, REGS_rbp(%rdi)
+    mov %rbx, REGS_rbx(%rdi)
+    mov %r11, REGS_r11(%rdi)
+    mov %r10, REGS_r10(%rdi)
+    mov %r9, REGS_r9(%rdi)
+    mov %r8, REGS_r8(%rdi)
+    mov %rcx, REGS_rcx(%rdi)
+    mov %rdx, REGS_rdx(%rdi)
+    mov %rsi, REGS_rsi(%rdi)
+.endm
+
 /* %reg = &stack_top()->regs of the stack that %rsp is on. */
 .macro STACK_TOP reg
     mov %rsp, \reg

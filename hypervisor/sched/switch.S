@@ -2,6 +2,8 @@
  * From one hypervisor stack to another (sched/sched.c; AMD64 ABI: rbx, rbp, r12-r15 survive calls).
  * What a stack was doing is on it; only where it was left is kept apart, in saved_rsp.
  */
+#include "cpu/entry.h"
+
     .text
 
 /* void stack_switch(uint64_t *save_rsp, uint64_t load_rsp) */
@@ -9,20 +11,10 @@
     .hidden stack_switch
     .type stack_switch, @function
 stack_switch:
-    push %rbp
-    push %rbx
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    PUSH_CALLEE_SAVED
     mov %rsp, (%rdi)
     mov %rsi, %rsp
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbx
-    pop %rbp
+    POP_CALLEE_SAVED
     ret
     .size stack_switch, . - stack_switch
 

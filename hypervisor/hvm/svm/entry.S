@@ -15,12 +15,7 @@
     .hidden svm_vmrun
     .type svm_vmrun, @function
 svm_vmrun:
-    push %rbp
-    push %rbx
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    PUSH_CALLEE_SAVED
     push %rdx
     push %rdi
 
@@ -28,37 +23,13 @@ svm_vmrun:
     sti
     mov %rsi, %rax
     vmload %rax
-    mov REGS_r15(%rdi), %r15
-    mov REGS_r14(%rdi), %r14
-    mov REGS_r13(%rdi), %r13
-    mov REGS_r12(%rdi), %r12
-    mov REGS_rbp(%rdi), %rbp
-    mov REGS_rbx(%rdi), %rbx
-    mov REGS_r11(%rdi), %r11
-    mov REGS_r10(%rdi), %r10
-    mov REGS_r9(%rdi), %r9
-    mov REGS_r8(%rdi), %r8
-    mov REGS_rcx(%rdi), %rcx
-    mov REGS_rdx(%rdi), %rdx
-    mov REGS_rsi(%rdi), %rsi
+    LOAD_GUEST_GPRS
     mov REGS_rdi(%rdi), %rdi
     vmrun %rax
     vmsave %rax
     push %rdi
     mov 8(%rsp), %rdi
-    mov %r15, REGS_r15(%rdi)
-    mov %r14, REGS_r14(%rdi)
-    mov %r13, REGS_r13(%rdi)
-    mov %r12, REGS_r12(%rdi)
-    mov %rbp, REGS_rbp(%rdi)
-    mov %rbx, REGS_rbx(%rdi)
-    mov %r11, REGS_r11(%rdi)
-    mov %r10, REGS_r10(%rdi)
-    mov %r9, REGS_r9(%rdi)
-    mov %r8, REGS_r8(%rdi)
-    mov %rcx, REGS_rcx(%rdi)
-    mov %rdx, REGS_rdx(%rdi)
-    mov %rsi, REGS_rsi(%rdi)
+    STORE_GUEST_GPRS
     pop REGS_rdi(%rdi)
     mov 8(%rsp), %rax
     vmload %rax
@@ -66,12 +37,7 @@ svm_vmrun:
     stgi
 
     add $16, %rsp
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbx
-    pop %rbp
+    POP_CALLEE_SAVED
     ret
     .size svm_vmrun, . - svm_vmrun
 

@@ -16,31 +16,14 @@
     .hidden vmx_run
     .type vmx_run, @function
 vmx_run:
-    push %rbp
-    push %rbx
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    PUSH_CALLEE_SAVED
     push %rdi
 
     mov $VMCS_HOST_RSP, %eax
     vmwrite %rsp, %rax
     test %sil, %sil
-    mov REGS_r15(%rdi), %r15
-    mov REGS_r14(%rdi), %r14
-    mov REGS_r13(%rdi), %r13
-    mov REGS_r12(%rdi), %r12
-    mov REGS_rbp(%rdi), %rbp
-    mov REGS_rbx(%rdi), %rbx
-    mov REGS_r11(%rdi), %r11
-    mov REGS_r10(%rdi), %r10
-    mov REGS_r9(%rdi), %r9
-    mov REGS_r8(%rdi), %r8
+    LOAD_GUEST_GPRS
     mov REGS_rax(%rdi), %rax
-    mov REGS_rcx(%rdi), %rcx
-    mov REGS_rdx(%rdi), %rdx
-    mov REGS_rsi(%rdi), %rsi
     mov REGS_rdi(%rdi), %rdi
     jz 1f
     vmresume
@@ -54,30 +37,13 @@ vmx_run:
 vmx_landing:
     push %rdi
     mov 8(%rsp), %rdi
-    mov %r15, REGS_r15(%rdi)
-    mov %r14, REGS_r14(%rdi)
-    mov %r13, REGS_r13(%rdi)
-    mov %r12, REGS_r12(%rdi)
-    mov %rbp, REGS_rbp(%rdi)
-    mov %rbx, REGS_rbx(%rdi)
-    mov %r11, REGS_r11(%rdi)
-    mov %r10, REGS_r10(%rdi)
-    mov %r9, REGS_r9(%rdi)
-    mov %r8, REGS_r8(%rdi)
+    STORE_GUEST_GPRS
     mov %rax, REGS_rax(%rdi)
-    mov %rcx, REGS_rcx(%rdi)
-    mov %rdx, REGS_rdx(%rdi)
-    mov %rsi, REGS_rsi(%rdi)
     pop REGS_rdi(%rdi)
     mov $1, %eax
 
 3:  add $8, %rsp
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbx
-    pop %rbp
+    POP_CALLEE_SAVED
     ret
     .size vmx_run, . - vmx_run
 
