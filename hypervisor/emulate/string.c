@@ -237,7 +237,7 @@ enum emulate_result string_execute(struct emulate_ctx *ctx, const struct insn *i
     enum emulate_result whole = block(ctx, in, size, &done);
     if (whole != EMULATE_OK)
         return whole;
-    for (unsigned i = done ? SLICE : 0; i < SLICE; i++) {
+    for (unsigned i = 0; !done && i < SLICE; i++) {
         if (address_register(ctx, in, REG_RCX) == 0)
             return insn_done(ctx, in);
         enum emulate_result r = element(ctx, in, size);

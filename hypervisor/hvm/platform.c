@@ -316,18 +316,15 @@ static bool pm_timer_read(struct platform *p, uint16_t port, unsigned size, bool
 bool platform_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uint32_t *value)
 {
     struct platform *p = platform_of(v->domain);
-    if (!p)
+    if (!p || !device_of(p, port)) /* whose the first byte is, the access is */
         return false;
     spin_lock(&p->lock);
     bool ours = pm_timer_read(p, port, size, write, value);
     uint32_t all = 0;
     for (unsigned i = 0; !ours && i < size; i++) {
         uint8_t byte = write ? *value >> 8 * i : 0xff;
-        if (!port_byte(p, port + i, write, &byte)) {
-            if (!i)
-                break; /* whose the first byte is, the access is */
+        if (!port_byte(p, port + i, write, &byte))
             byte = 0xff;
-        }
         all |= (uint32_t)byte << 8 * i;
         if (i + 1 == size) {
             ours = true;

@@ -188,8 +188,8 @@ static bool claims_allow(const struct domain *d, uint64_t n, uint64_t *claimed)
 }
 
 /* @d NULL: for the hypervisor. */
-static struct page *alloc(struct domain *d, unsigned order, unsigned flags, unsigned width,
-                          uint64_t *claimed)
+struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, unsigned width,
+                            uint64_t *claimed)
 {
     if (order > BUDDY_MAX_ORDER || alloc_must_fail())
         return NULL;
@@ -221,13 +221,7 @@ static struct page *alloc(struct domain *d, unsigned order, unsigned flags, unsi
 
 struct page *page_alloc(unsigned order, unsigned flags)
 {
-    return alloc(NULL, order, flags, 0, NULL);
-}
-
-struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, unsigned width,
-                            uint64_t *claimed)
-{
-    return alloc(d, order, flags, width, claimed);
+    return page_alloc_for(NULL, order, flags, 0, NULL);
 }
 
 struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags)

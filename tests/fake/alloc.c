@@ -2,7 +2,7 @@
  * zalloc() and single frames for tests on the host, with injected failures: the nth allocation from
  * now on answers NULL. Frames come from one block of fake RAM, handed out round robin so that a
  * stale use of a freed frame shows. All symbols are weak. mm/page.c and mm/page_type.c can be linked
- * above this: buddy_return() and buddy_claim_use() are here.
+ * above this: buddy_return() is here.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,11 +114,6 @@ WEAK void page_free(struct page *page, unsigned order)
 WEAK void buddy_return(struct page *page)
 {
     give_back(page);
-}
-
-WEAK bool buddy_claim_use(struct domain *d, uint64_t pages)
-{
-    return true;
 }
 
 WEAK void *xpage_alloc(void)
