@@ -23,6 +23,10 @@
 
 #define EFER_GUEST       (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
 
+const uint32_t hvm_own_msrs[HVM_OWN_MSRS] = {
+    MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
+    MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE};
+
 static int read_misc_enable(uint64_t *value)
 {
     int rc = rdmsr_safe(MSR_MISC_ENABLE, value);

@@ -148,6 +148,10 @@ struct hvm_ops {
     void (*set_tpr)(struct vcpu *v, uint8_t cr8);
 };
 
+/* MSRs that guests read and write without an exit; msr.c */
+#define HVM_OWN_MSRS 10
+extern const uint32_t hvm_own_msrs[HVM_OWN_MSRS];
+
 extern const struct hvm_ops *hvm_ops; /* NULL: this machine has none */
 extern const struct hvm_ops svm_ops, vmx_ops;
 /* May log why not; *npt is what nested tables look like then. */

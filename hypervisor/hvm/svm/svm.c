@@ -1,10 +1,5 @@
 /*
  * AMD's virtualization extension (APM vol. 2 chapter 15): found, switched on per CPU, entered.
- *
- * Translations of guests are tagged in the TLB by address space numbers. Each CPU hands its own out
- * in order; when they are used up, or when this CPU has flushed its TLB for whatever reason
- * (cpu/tlb.c), a new generation begins: all are forgotten by one flush at the next entry, and each
- * vCPU gets a new number when it next enters. So a full flush of a CPU includes its guests.
  */
 #include "console/console.h"
 #include "hvm/npt.h"
@@ -29,9 +24,6 @@ static uint32_t asids __ro_after_init;
 static struct {
     void *host; /* for VMLOAD behind an exit */
     void *save; /* VM_HSAVE_PA */
-    uint32_t next_asid;
-    uint64_t generation;
-    uint64_t flush_seen; /* tlb_last_flush() when it began */
 } cpu_state[MAX_CPUS];
 
 bool svm_available(struct npt_format *npt)
@@ -72,9 +64,6 @@ static void pass_msr(uint32_t msr)
 
 static bool make_maps(void)
 {
-    static const uint32_t own[] = {
-        MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
-        MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE};
     struct page *io = page_alloc(IOPM_ORDER, 0), *msr = page_alloc(MSRPM_ORDER, 0);
     if (!io || !msr)
         return false;
@@ -82,8 +71,8 @@ static bool make_maps(void)
     svm_msrpm = page_to_virt(msr);
     memset(svm_iopm, 0xff, PAGE_SIZE << IOPM_ORDER);
     memset(svm_msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
-    for (unsigned i = 0; i < ARRAY_SIZE(own); i++)
-        pass_msr(own[i]);
+    for (unsigned i = 0; i < HVM_OWN_MSRS; i++)
+        pass_msr(hvm_own_msrs[i]);
     return true;
 }
 
@@ -97,8 +86,6 @@ static int svm_init_cpu(void)
         return -XEN_ENOMEM;
     cpu_state[cpu].host = host;
     cpu_state[cpu].save = save;
-    cpu_state[cpu].generation = 0;
-    cpu_state[cpu].next_asid = asids;
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
     wrmsr(MSR_HSAVE, virt_to_maddr(save).a);
     /* Our task register and SYSCALL MSRs, the same ever after. */
@@ -106,36 +93,22 @@ static int svm_init_cpu(void)
     return 0;
 }
 
-/* --- address space numbers --- */
-
-static void choose_asid(struct vcpu *v)
-{
-    struct svm_vcpu *s = svm_of(v);
-    unsigned cpu = this_cpu()->id;
-    uint64_t flush = tlb_last_flush();
-    s->vmcb->tlb_control = 0;
-    if (cpu_state[cpu].flush_seen == flush && s->cpu == cpu &&
-        s->asid_generation == cpu_state[cpu].generation)
-        return;
-    if (cpu_state[cpu].flush_seen != flush || cpu_state[cpu].next_asid >= asids) {
-        cpu_state[cpu].flush_seen = flush;
-        cpu_state[cpu].generation++;
-        cpu_state[cpu].next_asid = 1;
-        s->vmcb->tlb_control = TLB_FLUSH_ALL;
-    }
-    s->cpu = cpu;
-    s->asid_generation = cpu_state[cpu].generation;
-    s->vmcb->asid = cpu_state[cpu].next_asid++;
-}
-
 /* --- entering --- */
+
+static void choose_asid(struct svm_vcpu *s)
+{
+    uint32_t asid = hvm_tag_choose(&s->asid, asids);
+    if (asid)
+        s->vmcb->asid = asid;
+    s->vmcb->tlb_control = asid == HVM_TAG_FIRST ? TLB_FLUSH_ALL : 0;
+}
 
 static void svm_enter(struct vcpu *v, const struct hvm_event *event, int irq, bool ignore_tpr,
                       bool *irq_taken)
 {
     struct vmcb *c = svm_of(v)->vmcb;
     struct cpu_user_regs *regs = &v->stack->regs;
-    choose_asid(v);
+    choose_asid(svm_of(v));
     svm_set_event(c, event);
     c->int_ctl = (c->int_ctl & INT_TPR) | INT_MASKING;
     if (irq >= 0)

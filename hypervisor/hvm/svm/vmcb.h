@@ -6,6 +6,7 @@
 #define HVM_SVM_VMCB_H
 
 #include "hvm/hvm.h"
+#include "hvm/tag.h"
 
 struct vmcb_segment {
     uint16_t selector, attributes;
@@ -152,9 +153,8 @@ enum svm_exit {
 
 struct svm_vcpu {
     struct vmcb *vmcb;
-    uint64_t asid_generation; /* of the CPU it was given by; 0 = none */
-    unsigned cpu;             /* that CPU */
-    bool dr_loaded;           /* the guest's DR0 to DR3 are in the CPU, accesses not intercepted */
+    struct hvm_tag asid;
+    bool dr_loaded; /* the guest's DR0 to DR3 are in the CPU, accesses not intercepted */
 };
 
 static inline struct svm_vcpu *svm_of(const struct vcpu *v)

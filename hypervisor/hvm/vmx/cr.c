@@ -62,7 +62,7 @@ void vmx_load_pdptes(struct vcpu *v)
 /* A new VPID: what the guest's TLB knew is gone. */
 void vmx_forget_tlb(struct vcpu *v)
 {
-    vmx_of(v)->vpid_generation = 0;
+    vmx_of(v)->vpid = (struct hvm_tag){};
 }
 
 /* Into long mode: not from 64-bit code segments, without PAE, or with a TSS of 16 bits. */

@@ -7,6 +7,7 @@
 #define HVM_VMX_VMCS_H
 
 #include "hvm/hvm.h"
+#include "hvm/tag.h"
 
 enum vmcs_field {
     VMCS_VPID = 0x0000,
@@ -205,8 +206,7 @@ struct vmx_vcpu {
     bool pdptes_stale;
     bool dr_loaded; /* [P] DR0 to DR3 and DR6 are in the CPU, accesses do not exit */
     uint32_t cpu_controls, entry_controls; /* as they are in the VMCS */
-    unsigned cpu;                          /* that VPID is a number of */
-    uint64_t vpid_generation;              /* of that CPU; 0 = none */
+    struct hvm_tag vpid;
     uint64_t cr2, dr6;
     struct vmx_msrs msrs;
 };

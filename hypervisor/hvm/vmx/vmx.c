@@ -5,12 +5,6 @@
  * A vCPU's VMCS is active on the CPU that has it loaded, and cleared, so that it is all in memory,
  * as soon as the CPU is left. So whoever looks at a quiet vCPU loads its VMCS for that moment
  * (vmx_open()), one at a time.
- *
- * Translations of guests are tagged in the TLB by VPIDs. Each CPU hands its own out in order, and a
- * vCPU gets a new one when it comes to a CPU. When they are used up, or when this CPU has flushed
- * its TLB for whatever reason (cpu/tlb.c), a new generation begins: all that is known of guests is
- * forgotten by INVEPT at the next entry. So a full flush of a CPU includes its guests. A CPU
- * without VPIDs forgets linear addresses at each entry by itself.
  */
 #include "console/console.h"
 #include "hvm/npt.h"
@@ -34,9 +28,6 @@ static struct {
     void *region;
     const struct vcpu *loaded;
     struct vmx_msrs msrs; /* the hypervisor's own */
-    uint32_t next_vpid;
-    uint64_t generation;
-    uint64_t flush_seen; /* tlb_last_flush() when it began */
 } cpu_state[MAX_CPUS];
 
 /* --- start of day --- */
@@ -71,15 +62,12 @@ static void pass_msr(uint32_t msr)
 
 static bool make_bitmap(void)
 {
-    static const uint32_t own[] = {
-        MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR,    MSR_LSTAR,
-        MSR_CSTAR,       MSR_SFMASK,       MSR_FS_BASE,      MSR_GS_BASE, MSR_KERNEL_GS_BASE};
     vmx_msr_bitmap = xpage_alloc();
     if (!vmx_msr_bitmap)
         return false;
     memset(vmx_msr_bitmap, 0xff, PAGE_SIZE);
-    for (unsigned i = 0; i < ARRAY_SIZE(own); i++)
-        pass_msr(own[i]);
+    for (unsigned i = 0; i < HVM_OWN_MSRS; i++)
+        pass_msr(hvm_own_msrs[i]);
     return true;
 }
 
@@ -108,7 +96,6 @@ static int vmx_init_cpu(void)
     write_cr4(read_cr4() | CR4_VMXE);
     *region = vmx_controls.revision;
     cpu_state[cpu].region = region;
-    cpu_state[cpu].next_vpid = VPIDS;
     vmx_msrs_read(&cpu_state[cpu].msrs);
     return VMX_ADDRESS("vmxon", region) ? 0 : -XEN_EIO;
 }
@@ -182,23 +169,14 @@ static void invept(void)
     __asm__ volatile("invept %0, %1" ::"m"(descriptor), "r"(INVEPT_ALL) : "memory", "cc");
 }
 
+/* A CPU without VPIDs forgets linear addresses at each entry by itself, but not nested ones. */
 static void choose_vpid(struct vmx_vcpu *s)
 {
-    unsigned cpu = this_cpu()->id;
-    uint64_t flush = tlb_last_flush();
-    bool flushed = cpu_state[cpu].flush_seen != flush;
-    if (!flushed && s->cpu == cpu && s->vpid_generation == cpu_state[cpu].generation)
-        return;
-    if (flushed || cpu_state[cpu].next_vpid >= VPIDS) {
-        cpu_state[cpu].flush_seen = flush;
-        cpu_state[cpu].generation++;
-        cpu_state[cpu].next_vpid = 1;
+    uint32_t vpid = hvm_tag_choose(&s->vpid, VPIDS);
+    if (vpid && vmx_has_vpid())
+        vmwrite(VMCS_VPID, vpid);
+    if (vpid == HVM_TAG_FIRST)
         invept();
-    }
-    s->cpu = cpu;
-    s->vpid_generation = cpu_state[cpu].generation;
-    if (vmx_has_vpid())
-        vmwrite(VMCS_VPID, cpu_state[cpu].next_vpid++);
 }
 
 void vmx_set_cpu_control(struct vmx_vcpu *s, uint32_t control, bool on)
