@@ -323,8 +323,11 @@ bool platform_port(struct vcpu *v, uint16_t port, unsigned size, bool write, uin
     uint32_t all = 0;
     for (unsigned i = 0; !ours && i < size; i++) {
         uint8_t byte = write ? *value >> 8 * i : 0xff;
-        if (!port_byte(p, port + i, write, &byte))
+        if (!port_byte(p, port + i, write, &byte)) {
+            if (!i)
+                break; /* an index of the RTC that is the device model's */
             byte = 0xff;
+        }
         all |= (uint32_t)byte << 8 * i;
         if (i + 1 == size) {
             ours = true;
