@@ -140,7 +140,10 @@ static enum line_result to_local_apics(struct ioapic *io, const struct lapic_ipi
 
 const struct ioapic_ops wires_ioapic_ops = {.send = to_local_apics};
 
-/* Intel SDM vol. 3 section 11.11: address and data of a message. */
+/*
+ * Intel SDM vol. 3 section 11.11: address and data of a message. QEMU hands over where in the 1 MiB
+ * of messages it is (its xen_apic_mem_write()), others the whole address (xen/hvm/dm_op.h).
+ */
 int platform_msi(struct domain *d, uint64_t addr, uint32_t data)
 {
     struct lapic_ipi ipi = {
@@ -149,7 +152,7 @@ int platform_msi(struct domain *d, uint64_t addr, uint32_t data)
         .logical = addr >> 2 & 1,
         .dest = addr >> 12 & 0xff,
     };
-    if (addr >> 20 != 0xfee)
+    if (addr >> 20 && addr >> 20 != 0xfee)
         return -XEN_EINVAL;
     if (ipi.mode != LAPIC_FIXED && ipi.mode != LAPIC_LOWEST && ipi.mode != LAPIC_NMI &&
         ipi.mode != LAPIC_INIT)

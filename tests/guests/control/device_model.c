@@ -107,7 +107,10 @@ static void refused(uint16_t d)
     CHECK_EQ(DM(d, set_isa_irq_level, .isa_irq = 16), -XEN_EINVAL);
     CHECK_EQ(DM(d, set_isa_irq_level, .isa_irq = 5, .level = 2), -XEN_EINVAL);
     CHECK_REFUSED(DM(d, set_pci_link_route, .link = 4, .isa_irq = 5));
-    CHECK_REFUSED(DM(d, inject_msi, .addr = 0x1000));
+    CHECK_EQ(DM(d, inject_msi, .addr = 0xfed00000, .data = 0x30), -XEN_EINVAL); /* no message */
+    CHECK_EQ(DM(d, inject_msi, .addr = 0x1fee00000, .data = 0x30), -XEN_EINVAL);
+    CHECK_EQ(DM(d, inject_msi, .data = 0xf), -XEN_EINVAL);   /* no such vector */
+    CHECK_EQ(DM(d, inject_msi, .data = 0x230), -XEN_EINVAL); /* an SMI */
     CHECK_EQ(DM(d, set_mem_type, .nr = ~0u), -XEN_EINVAL);
     CHECK_EQ(DM(d, set_mem_type, .nr = 1, .mem_type = 9), -XEN_EOPNOTSUPP);
     CHECK_EQ(DM(d, set_mem_type, .nr = 1, .first_pfn = 1 << 20), -XEN_ENOENT);
@@ -196,14 +199,14 @@ static void held_on_to(uint16_t d)
     CHECK_EQ(DM(d, destroy_ioreq_server, .id = next.u.create_ioreq_server.id), 0);
 }
 
-static void put_code(uint16_t d)
+static void put_code(uint16_t d, const uint8_t *from, size_t size)
 {
     uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
     CHECK(at);
     if (!at)
         return;
-    memcpy(at, code, sizeof(code));
+    memcpy(at, from, size);
     unmap_gfn(at);
 }
 
@@ -316,6 +319,73 @@ static void requests(uint16_t d)
     CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
 }
 
+/* --- what the device model has of the PC beside ports and memory of its own --- */
+
+static const uint8_t pc_code[] = {
+    /* movl $0x1ff, 0xfee000f0: the local APIC enabled */
+    0xc7, 0x05, 0xf0, 0x00, 0xe0, 0xfe, 0xff, 0x01, 0x00, 0x00, /**/
+    0xb0, 0x0d, 0xe6, 0x70,                                     /* mov $13, %al; out %al, $0x70 */
+    0xe4, 0x71, 0xa2, 0x00, 0x20, 0x00, 0x00,                   /* in $0x71; to HVM_RESULT_AT */
+    0xb0, 0x34, 0xe6, 0x70, /* mov $0x34, %al; out %al, $0x70: not the clock's */
+    0xe4, 0x71,             /* in $0x71, %al */
+    0x34, 0xff, 0xe6, 0x71, /* xor $0xff, %al; out %al, $0x71 */
+    0xa1, 0x10, 0x02, 0xe0, 0xfe, 0xba, 0x00, 0x50, 0x00, 0x00, 0xef, /* vectors 32 to 63 to PORT */
+    0xfa, 0xf4,
+};
+
+static void one(volatile struct ioreq *slot, uint32_t port, unsigned dir, uint64_t addr,
+                uint32_t data, unsigned size)
+{
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_PIO);
+    CHECK_EQ(slot->addr, addr);
+    CHECK_EQ(slot->size, size);
+    CHECK_EQ(slot->dir, dir);
+    if (dir == IOREQ_WRITE)
+        CHECK_EQ(slot->data, data);
+    else
+        slot->data = data;
+    answer(slot, port);
+}
+
+/* The bytes of the CMOS beyond the clock's are the device model's; its messages arrive. */
+static void cmos_and_messages(uint16_t d)
+{
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    xen_pfn_t mfn = 0;
+
+    section("CMOS and messages of a device model");
+    CHECK_EQ(dm(d, &made), 0);
+    uint16_t id = made.u.create_ioreq_server.id;
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = 0x70, .end = 0x71), 0);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 3), 0);
+    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
+    CHECK_EQ(resource(d, id, 1, &mfn), 0);
+    volatile struct ioreq *slot = map_shown(d, mfn);
+    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    one(slot, b.local_port, IOREQ_WRITE, 0x70, 0x34, 1); /* register 13 was not asked for here */
+    one(slot, b.local_port, IOREQ_READ, 0x71, 0x5a, 1);
+    CHECK(asked(slot));
+    CHECK_EQ(DM(d, inject_msi, .addr = 0xfee00000, .data = 0x24), 0);
+    CHECK_EQ(DM(d, inject_msi, .addr = 0, .data = 0x26), 0);            /* as QEMU has it */
+    CHECK_EQ(DM(d, inject_msi, .addr = 0xfee05000, .data = 0x25), 0);   /* no such local APIC */
+    CHECK_EQ(DM(d, inject_msi, .addr = 0xfeeff000, .data = 0x4128), 0); /* to all */
+    one(slot, b.local_port, IOREQ_WRITE, 0x71, 0xa5, 1);
+    one(slot, b.local_port, IOREQ_WRITE, PORT, 1 << 4 | 1 << 6 | 1 << 8, 4);
+
+    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
+    CHECK(result);
+    if (result) {
+        CHECK_EQ(*result, 0x80); /* register D: the clock's battery is good */
+        unmap_gfn((void *)result);
+    }
+    map_rw(window);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+}
+
 void device_model(void)
 {
     uint64_t before = free_pages();
@@ -324,9 +394,16 @@ void device_model(void)
     refused(d);
     unheard(d);
     held_on_to(d);
-    put_code(d);
+    put_code(d, code, sizeof(code));
     CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     requests(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+
+    d = hvm_build(WHOLE_PC);
+    put_code(d, pc_code, sizeof(pc_code));
+    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
+    cmos_and_messages(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);
 }
