@@ -83,8 +83,7 @@ def test_boot(slot, way, cpus, memory, disk, card):
     check_screen(host, monitor, way)
 
     # One small guest shows that the rest works in this machine, too.
-    host.create("one", memory=160, disk=["format=raw, vdev=xvda, access=rw,"
-                                         " target=/var/lib/guests/one.img"],
+    host.create("one", memory=160, disk=[m.disk("one")],
                 vif=["mac=00:16:3e:00:00:01, bridge=xenbr0"])
     assert host.guest("one", "echo 6*7 = $((6*7))") == "6*7 = 42"
     host.guest("one", "ping -c 2 -W 5 10.0.2.15")

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from machine import disk
+
 IMAGES = "/var/lib/guests"
 GUESTS = ("c1", "c2", "c3")
 SIZE = 2 << 20
@@ -37,7 +39,7 @@ def test_both_ways_at_once(host):
                    "echo '::once:/bin/bash -c \"bash /root/job </dev/hvc0 >/dev/hvc0 2>&1\"'"
                    " >>/mnt/etc/inittab; umount /mnt", 60)
         host.create(name, login=False, memory=128, vcpus=2, disk=[
-            f"format=raw, vdev=xvda, access=rw, target={IMAGES}/{name}.img"])
+            disk(name)])
         # What xl console does, without a person.
         host.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sfn $tty"
                    f" /run/{name}.tty; (cat $tty >/run/{name}.got &) >/dev/null 2>&1;"

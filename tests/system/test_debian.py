@@ -60,8 +60,7 @@ def test_boots_whole(debian):
 
 
 def test_guest_by_xl(debian):
-    debian.create("one", memory=192, disk=["format=raw, vdev=xvda, access=rw,"
-                                           " target=/var/lib/guests/two.img"],
+    debian.create("one", memory=192, disk=[m.disk("two")],
                   vif=["mac=00:16:3e:00:00:01, bridge=xenbr0"], seconds=180)
     assert debian.guest("one", "uname -r") == debian.check("uname -r")
     debian.check("xl shutdown -w one", 120)

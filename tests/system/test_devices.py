@@ -23,9 +23,7 @@ TROUBLE = (r"BUG|WARNING|Oops|general protection|Call Trace|soft lockup|hung tas
 
 
 def disk(target, vdev="xvda", access="rw"):
-    if not target.startswith("/"):
-        target = f"{FILES}/{target}"
-    return f"format=raw, vdev={vdev}, access={access}, target={target}"
+    return m.disk(target if target.startswith("/") else f"{FILES}/{target}", vdev, access)
 
 
 ROOT = disk(IMAGES + "/one.img")

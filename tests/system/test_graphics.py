@@ -16,18 +16,10 @@ import screen
 pytestmark = pytest.mark.slow
 
 
-def disk(name):
-    return f"format=raw, vdev=xvda, access=rw, target=/var/lib/guests/{name}.img"
-
-
 def create(host, name, vfb="vnc=1,vnclisten=127.0.0.1,vncunused=1", image="one", **settings):
     host.run(f"xl destroy {name}; while xl domid {name}; do sleep 0.5; done", 60)
-    host.create(name, memory=192, disk=[disk(image)], vfb=[vfb],
+    host.create(name, memory=192, disk=[m.disk(image)], vfb=[vfb],
                 extra=f"root=/dev/xvda1 console=tty0 console=hvc0 name={name}", **settings)
-
-
-def port(host, name):
-    return int(host.check(f"xenstore-read /local/domain/{host.domid(name)}/console/vnc-port"))
 
 
 def learn(host, name, view):
@@ -93,7 +85,7 @@ def test_displays(host):
     """Two guests, each with a display of its own."""
     for name in ("one", "two"):
         create(host, name, image=name)
-    ports = {name: port(host, name) for name in ("one", "two")}
+    ports = {name: host.vnc_port(name) for name in ("one", "two")}
     assert ports["one"] != ports["two"]
     with rfb.Screen(host, ports["one"]) as one, \
             rfb.Screen(host, ports["two"]) as two:
@@ -144,7 +136,7 @@ EndSection
 def test_desktop(desktop):
     """An X server draws on the guest's screen; what is typed reaches a program under it."""
     host = desktop
-    host.create("one", memory=256, vcpus=2, disk=["format=raw, vdev=xvda, access=rw, target=/dev/vdb"],
+    host.create("one", memory=256, vcpus=2, disk=[m.disk("/dev/vdb")],
                 vfb=["vnc=1,vnclisten=127.0.0.1,vncunused=1"])
     config = base64.b64encode(XORG.encode()).decode()
     row = base64.b64encode(screen.ASCII.encode()).decode()
@@ -154,7 +146,7 @@ def test_desktop(desktop):
                " [ -S /tmp/.X11-unix/X0 ] || tail -n 30 /tmp/x.log; busybox chvt 7;"
                " (DISPLAY=:0 xterm -geometry 100x24+0+0 -b 0 -bw 0 +sb -fn 6x13 -bg black -fg white"
                " -e sh -c 'cat /tmp/row; echo; exec sh' >/tmp/xterm.log 2>&1 &)", 200)
-    with rfb.Screen(host, port(host, "one")) as view:
+    with rfb.Screen(host, host.vnc_port("one")) as view:
         def rows():
             return screen.cells((view.width, view.height, view.lit()), 6, 13)
         for _ in range(30):

@@ -1,6 +1,8 @@
 """Debian's GRUB for Xen as the "kernel" of a guest: it reads the guest's own disk and starts the kernel
 that lies there, as pygrub and grub-xen-host users have it."""
 
+from machine import disk
+
 MENU = """\
 set default=1
 set timeout=0
@@ -26,7 +28,7 @@ def test_guest_boots_its_own_kernel(host):
 {MENU}END""", 60)
     host.create("own", kernel="/usr/lib/grub-xen/grub-x86_64-xen.bin", ramdisk="", extra="",
                 memory=256, vcpus=2, vif=["mac=00:16:3e:00:00:07"],
-                disk=["format=raw, vdev=xvda, access=rw, target=/var/lib/guests/own.img"])
+                disk=[disk("own")])
     assert host.guest("own", "uname -r").endswith("-amd64")
     assert host.guest("own", "cat /proc/cmdline").strip() == \
         "root=/dev/xvda1 console=hvc0 name=own chosen=xen"

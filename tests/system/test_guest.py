@@ -5,11 +5,9 @@ import re
 
 import pytest
 
+from machine import disk
+
 UUID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
-
-
-def disk(image, vdev="xvda"):
-    return f"format=raw, vdev={vdev}, access=rw, target=/var/lib/guests/{image}.img"
 
 
 def test_rich_guest(host):

@@ -1,10 +1,6 @@
 """HVM guests (type="hvm") by the stock tools: hvmloader, SeaBIOS, and QEMU as device model run a boot
 sector of ours, Debian through its own GRUB, and what comes on CD-ROMs.  Emulated SVM makes each
-access to a device dear: the BIOS alone takes tens of seconds.
-
-The guests stay off CPU 0: in QEMU 7.2 an FXRSTOR on any CPU clears a flag of the first one without a
-lock (cpu_clear_ignne()), in the word that also holds "nested paging is on" and the global interrupt
-flag, so that a #VMEXIT there can be undone in part."""
+access to a device dear: the BIOS alone takes seconds."""
 
 import base64
 import os
@@ -35,12 +31,9 @@ def create(host, name, boot_sector, **settings):
     """Its words on the serial port are in /var/log/NAME.serial."""
     host.check(f"base64 -d >/root/{name}.img <<'END'\n{boot_sector}END\n"
                f"truncate -s 1M /root/{name}.img; rm -f /var/log/{name}.serial")
-    config = dict(name=name, type="hvm", memory=128, vcpus=1, cpus="1", vnc=1,
-                  disk=[f"format=raw, vdev=hda, access=rw, target=/root/{name}.img"],
-                  serial=f"file:/var/log/{name}.serial")
-    config.update(settings)
-    text = "".join(f"{key} = {m.to_config(value)}\n" for key, value in config.items())
-    host.check(f"cat >/root/{name}.cfg <<'END'\n{text}END\nxl create /root/{name}.cfg", 60)
+    host.create(name, login=False, **(dict(
+        type="hvm", memory=128, vnc=1, disk=[m.disk(f"/root/{name}.img", "hda")],
+        serial=f"file:/var/log/{name}.serial") | settings))
 
 
 def says(host, name, what, seconds=120):
@@ -79,11 +72,9 @@ MAC = "00:16:3e:00:00:07"
 def create_pc(host, name, **settings):
     """A guest that starts from its own disk as the PC's BIOS finds it.  BIOS and GRUB read an AHCI
     disk by DMA; one at IDE gives each of its words by a #VMEXIT."""
-    config = dict(name=name, type="hvm", memory=256, vcpus=2, cpus="1", vnc=1, serial="pty",
-                  uuid=UUID, hdtype="ahci", disk=["format=raw, vdev=hda, access=rw, target=/var/lib/guests/one.img"])
-    config.update(settings)
-    text = "".join(f"{key} = {m.to_config(value)}\n" for key, value in config.items())
-    host.check(f"cat >/root/{name}.cfg <<'END'\n{text}END\nxl create /root/{name}.cfg", 60)
+    host.create(name, login=False, **(dict(
+        type="hvm", memory=256, vcpus=2, vnc=1, serial="pty", uuid=UUID, hdtype="ahci",
+        disk=[m.disk("one", "hda")]) | settings))
 
 
 @pytest.mark.slow
@@ -122,10 +113,6 @@ def test_ide(host):
     host.check("xl destroy pc", 60)
 
 
-def port(host, name):
-    return int(host.check(f"xenstore-read /local/domain/{host.domid(name)}/console/vnc-port"))
-
-
 def filled(host, view, lines=16, tries=60):
     """The rows of the screen, once at least so many show anything: a menu in its frame."""
     for _ in range(tries):
@@ -140,7 +127,7 @@ def filled(host, view, lines=16, tries=60):
 def test_boot_menu(host):
     """GRUB's menu on the screen, and on the serial port what a key made it do."""
     create_pc(host, "pc", serial="file:/var/log/pc.serial")
-    with rfb.Screen(host, port(host, "pc")) as view:
+    with rfb.Screen(host, host.vnc_port("pc")) as view:
         host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
         menu = filled(host, view)
         assert (view.width, view.height) == (720, 400) # VGA's text mode
@@ -181,7 +168,7 @@ def test_cd_rom(host):
               disk=[f"format=raw, vdev=hdc, access=ro, devtype=cdrom, target={iso}"])
     tty = host.check(f"xenstore-read /local/domain/{host.domid('cd')}/serial/0/tty")
     assert tty.startswith("/dev/pts/")
-    with rfb.Screen(host, port(host, "cd")) as view:
+    with rfb.Screen(host, host.vnc_port("cd")) as view:
         host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
         filled(host, view, lines=3, tries=240)
         # A shell in a graphical mode: what is typed appears.

@@ -12,22 +12,12 @@ import machine as m
 MAP = "/sys/devices/system/xen_memory/xen_memory0/info/current_kb"
 
 
-def disk(name):
-    return [f"format=raw, vdev=xvda, access=rw, target=/var/lib/guests/{name}.img"]
-
-
-def free_pages(host):
-    """What the hypervisor has free, to the page: its own count in the log."""
-    host.check("xl debug-keys M; sleep 0.2")
-    return int(re.findall(r"memory: (\d+) of \d+ pages free", host.check("xl dmesg"))[-1])
-
-
 def settled_pages(host):
     """free_pages(), once what a first guest makes the tables of domain 0 grow by is there."""
-    host.create("first", disk=disk("one"), login=False)
+    host.create("first", disk=[m.disk("one")], login=False)
     host.check("xl destroy first", 60)
     host.wait_for("! xl domid first")
-    return free_pages(host)
+    return host.free_pages()
 
 
 def figures(host, name):
@@ -51,13 +41,13 @@ def settles(host, name, mib):
 def test_sizes(host):
     """Down and up while it runs; never beyond the maximum; the host's books follow to the page."""
     before = settled_pages(host)
-    host.create("one", memory=128, maxmem=256, disk=disk("one"))
+    host.create("one", memory=128, maxmem=256, disk=[m.disk("one")])
     settles(host, "one", 128)
-    with_128 = free_pages(host)
+    with_128 = host.free_pages()
     for mib in (96, 256, 160, 128):
         host.check(f"xl mem-set one {mib}")
         settles(host, "one", mib)
-        assert abs(with_128 - free_pages(host) - (mib - 128) * 256) <= 8
+        assert abs(with_128 - host.free_pages() - (mib - 128) * 256) <= 8
     # Beyond the maximum: refused, and nothing changes.
     refused = host.run("xl mem-set one 300")
     assert refused.status != 0 and "memory_dynamic_max must be less than" in refused.output
@@ -77,7 +67,7 @@ def test_sizes(host):
     settles(host, "one", 128)
     host.check("xl destroy one", 60)
     host.wait_for("! xl domid one")
-    assert free_pages(host) == before
+    assert host.free_pages() == before
 
 
 def test_two_creations_and_memory_for_one(host):
@@ -85,11 +75,7 @@ def test_two_creations_and_memory_for_one(host):
     before = settled_pages(host)
     mib = before // 256 * 6 // 10
     for name in ("one", "two"):
-        text = "".join(f"{key} = {m.to_config(value)}\n" for key, value in dict(
-            name=name, kernel="/boot/guest/vmlinuz-amd64", ramdisk="/boot/guest/initrd-amd64",
-            extra=f"root=/dev/xvda1 console=hvc0 name={name}", memory=mib, vcpus=1,
-            disk=disk(name)).items())
-        host.check(f"cat >/root/{name}.cfg <<'END'\n{text}END")
+        host.put_config(name, memory=mib, disk=[m.disk(name)])
     said = host.run("for n in one two; do (xl create /root/$n.cfg >/root/$n.out 2>&1;"
                     " echo status $? >>/root/$n.out) & done; wait;"
                     " tail -n 20 /root/one.out /root/two.out", 180).output
@@ -104,7 +90,7 @@ def test_two_creations_and_memory_for_one(host):
     settles(host, names[0], mib)
     host.check(f"xl destroy {names[0]}", 60)
     host.wait_for(f"! xl domid {names[0]}")
-    assert free_pages(host) == before
+    assert host.free_pages() == before
 
 
 @pytest.mark.slow
@@ -114,7 +100,7 @@ def test_a_hundred_sizes(host):
     names = ("one", "two", "three")
     host.check("cp --sparse=always /var/lib/guests/one.img /var/lib/guests/three.img")
     for name in names:
-        host.create(name, memory=128, maxmem=256, disk=disk(name))
+        host.create(name, memory=128, maxmem=256, disk=[m.disk(name)])
     dice = random.Random(7)
     sizes = {}
     for _ in range(34):
@@ -132,4 +118,4 @@ def test_a_hundred_sizes(host):
         host.check(f"xl destroy {name}", 60)
         host.wait_for(f"! xl domid {name}")
     host.check("rm /var/lib/guests/three.img")
-    assert free_pages(host) == before
+    assert host.free_pages() == before

@@ -7,7 +7,8 @@ import struct
 
 import pytest
 
-DISK = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"
+from machine import disk
+
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def host(slot, spare_disk):
 @pytest.fixture
 def one(host):
     if host.run("xl domid one").status != 0:
-        host.create("one", memory=192, maxmem=256, vcpus=2, maxvcpus=4, disk=[DISK],
+        host.create("one", memory=192, maxmem=256, vcpus=2, maxvcpus=4, disk=[disk("one")],
                     vif=["mac=00:16:3e:00:00:01, bridge=xenbr0"])
     return host
 
@@ -177,7 +178,7 @@ CRASH = "sync; echo c >/proc/sysrq-trigger"
 
 def crash(host, name, action):
     """A guest made for it crashes by itself."""
-    host.create(name, memory=128, disk=[DISK.replace("one.img", "two.img")], on_crash=action)
+    host.create(name, memory=128, disk=[disk("two")], on_crash=action)
     before = host.domid(name)
     host.run(f"/usr/lib/trilby/guest-run {name} '{CRASH}' 10") # it cannot answer any more
     return before
@@ -204,7 +205,7 @@ def test_on_crash(host, action):
 
 
 def odd(host, **settings):
-    host.create("odd", memory=128, disk=[DISK.replace("one.img", "two.img")], **settings)
+    host.create("odd", memory=128, disk=[disk("two")], **settings)
 
 
 @pytest.mark.slow

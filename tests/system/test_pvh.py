@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from machine import disk
+
 
 @pytest.fixture
 def pvh_host(slot, spare_disk):
@@ -17,8 +19,8 @@ def test_pvh_guest(host):
     before = host.free_memory()
     host.check("truncate -s 32M /var/lib/guests/pvh-blank.img")
     host.create("pvh", type="pvh", memory=256, vcpus=2, seconds=120,
-                disk=["format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img",
-                      "format=raw, vdev=xvdb, access=rw, target=/var/lib/guests/pvh-blank.img"],
+                disk=[disk("one"),
+                      disk("pvh-blank", "xvdb")],
                 vif=["mac=00:16:3e:12:34:03, bridge=xenbr0"])
 
     def guest(command):
@@ -46,7 +48,7 @@ def test_pvh_guest(host):
 def test_management(host):
     """What xl does to a running guest."""
     host.create("pvh", type="pvh", memory=256, vcpus=2, maxvcpus=4, seconds=120,
-                disk=["format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"])
+                disk=[disk("one")])
 
     def guest(command):
         return host.guest("pvh", command)
@@ -96,8 +98,8 @@ def test_guests_of_it(pvh_host):
     for kind in ("pv", "pvh"):
         name = "under-" + kind
         pvh_host.create(name, type=kind, memory=192, vcpus=2, seconds=90,
-                        disk=["format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img",
-                              "format=raw, vdev=xvdb, access=rw, target=/dev/vdb2"],
+                        disk=[disk("one"),
+                              disk("/dev/vdb2", "xvdb")],
                         vif=["bridge=xenbr0"])
         assert pvh_host.guest(name, "cat /sys/hypervisor/guest_type") == kind.upper()
         pvh_host.guest(name, "ping -c 2 -W 5 10.0.2.15")

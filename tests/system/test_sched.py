@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-ONE = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"
-TWO = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/two.img"
+from machine import disk
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +13,7 @@ def four(slot):
     """Four CPUs; domain 0 has two vCPUs, each pinned to one of the first two."""
     host = slot.shared("sched", cpus=4, memory=4096,
                        xen="loglvl=all guest_loglvl=all dom0_max_vcpus=2 dom0_vcpus_pin")
-    host.create("one", memory=192, vcpus=2, maxvcpus=4, disk=[ONE])
+    host.create("one", memory=192, vcpus=2, maxvcpus=4, disk=[disk("one")])
     yield host
     if slot.machine is host:
         host.run("xl destroy one; xl destroy two", 60)
@@ -156,7 +155,7 @@ def shares(host, seconds):
 def test_shares(four):
     """Two guests that compute on one CPU: shares follow the weights at once when these change, and a
     cap holds. Ratios of consumed CPU time, which a loaded host does not change."""
-    four.create("two", memory=192, vcpus=1, disk=[TWO])
+    four.create("two", memory=192, vcpus=1, disk=[disk("two")])
     set_vcpus(four, "one", 1)
     four.check("xl vcpu-pin one all 3; xl vcpu-pin two all 3")
     hogs(four, "one", 1)
@@ -183,7 +182,7 @@ def test_many_vcpus(four, count):
     """More vCPUs than CPUs: a stock kernel brings all of them up, and they compute; most of them go
     and come back while it runs."""
     four.run("xl destroy one; xl destroy two; xl destroy many")
-    four.create("many", memory=512, vcpus=count, disk=[ONE], seconds=300)
+    four.create("many", memory=512, vcpus=count, disk=[disk("one")], seconds=300)
     assert processors(four, "many") == count
     out = four.guest("many", f"(for i in $(seq {count}); do (j=0; while [ $j -lt 500 ]; do"
                      " j=$((j+1)); done; echo ok) & done; wait) | grep -c ok", 200)
@@ -217,7 +216,7 @@ def test_sixteen_cpus(slot):
         host.check(f"xl vcpu-set Domain-0 {count}", 60)
         host.wait_for("for f in /sys/devices/system/cpu/cpu*/online; do echo 1 >$f; done 2>/dev/null;"
                       f" [ $(grep -c ^processor /proc/cpuinfo) = {count} ]", 60, pause=1)
-    host.create("many", memory=256, vcpus=16, disk=[ONE], seconds=300)
+    host.create("many", memory=256, vcpus=16, disk=[disk("one")], seconds=300)
     assert processors(host, "many") == 16
     assert host.guest("many", "taskset -c 15 sh -c 'echo $((6*7))'", 120) == "42"
     host.check("xl destroy many", 120)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-DISK = "format=raw, vdev=xvda, access=rw, target=/var/lib/guests/one.img"
+from machine import disk
 
 
 def info(host):
@@ -25,7 +25,7 @@ def row(host, name):
 def one(host):
     """A guest "one" that is at its login."""
     if not row(host, "one"):
-        host.create("one", memory=192, maxmem=256, vcpus=2, maxvcpus=2, disk=[DISK],
+        host.create("one", memory=192, maxmem=256, vcpus=2, maxvcpus=2, disk=[disk("one")],
                     vif=["mac=00:16:3e:00:00:01, bridge=xenbr0"])
     return host
 
@@ -188,7 +188,7 @@ def test_destroy_gives_everything_back(host):
         return int(info(host)["free_memory"])
 
     def life():
-        host.create("one", memory=192, disk=[DISK], vif=["mac=00:16:3e:00:00:01"])
+        host.create("one", memory=192, disk=[disk("one")], vif=["mac=00:16:3e:00:00:01"])
         taken = free()
         host.check("xl destroy one")
         host.wait_for("! xl domid one", 30)
