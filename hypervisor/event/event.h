@@ -43,6 +43,9 @@ bool event_port_valid(struct domain *d, evtchn_port_t port);
  */
 int __must_check event_any_pending(struct domain *d, const evtchn_port_t *ports, unsigned n);
 
+/* Checks the books of all ports and logs a line with the number of errors. No lock held. */
+void event_audit(void);
+
 /* --- physical interrupts (event/pirq.c) --- */
 int __must_check pirq_domain_init(struct domain *d);
 void pirq_domain_relinquish(struct domain *d);

@@ -105,9 +105,10 @@ int __must_check event_bind_vcpu(struct domain *d, evtchn_port_t port, unsigned 
 int __must_check event_bind_virq(struct domain *d, unsigned virq, unsigned vcpu,
                                  evtchn_port_t *port);
 bool virq_is_global(unsigned virq);
-void virq_unbind(struct channel *ch);      /* lock held */
-void virq_forget_domain(struct domain *d); /* it handles no global virq any more */
-void event_close_all(struct domain *d);    /* preempts; @d is counted */
+void virq_unbind(struct channel *ch);         /* lock held */
+bool virq_is_bound(const struct channel *ch); /* lock held: is it where it is looked for? */
+void virq_forget_domain(struct domain *d);    /* it handles no global virq any more */
+void event_close_all(struct domain *d);       /* preempts; @d is counted */
 void event_console_input(void);
 
 /* two_level.c: true when the port was not pending before. */
@@ -129,6 +130,7 @@ void fifo_destroy(struct domain *d);
 /* pirq.c: called with the event lock held. */
 int __must_check pirq_attach(struct domain *d, unsigned pirq, struct channel *ch);
 void pirq_detach(struct domain *d, unsigned pirq);
+bool pirq_is_attached(const struct channel *ch);
 void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu);
 
 /* One frame of the guest's, written by us: reference and WRITABLE type taken. */

@@ -119,6 +119,16 @@ void pirq_detach(struct domain *d, unsigned pirq)
     spin_unlock(&t->lock);
 }
 
+bool pirq_is_attached(const struct channel *ch)
+{
+    struct pirq_table *t = ch->domain->pirq;
+    spin_lock(&t->lock);
+    const struct pirq *p = pirq_at(t, ch->u.pirq);
+    bool attached = p && p->channel == ch;
+    spin_unlock(&t->lock);
+    return attached;
+}
+
 void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu)
 {
     struct pirq_table *t = d->pirq;

@@ -59,6 +59,12 @@ void virq_unbind(struct channel *ch)
     WRITE_ONCE(*slot(ch->domain, ch->u.virq, v), NULL);
 }
 
+bool virq_is_bound(const struct channel *ch)
+{
+    struct vcpu *v = domain_vcpu(ch->domain, ch->vcpu);
+    return v && *slot(ch->domain, ch->u.virq, v) == ch;
+}
+
 static void raise(struct channel **s)
 {
     struct channel *ch = __atomic_load_n(s, __ATOMIC_ACQUIRE);

@@ -20,6 +20,10 @@ int __must_check grant_table_frame(struct domain *d, unsigned i, mfn_t *frame);
 unsigned grant_table_frames(struct domain *d); /* now in use */
 unsigned grant_table_max_frames(struct domain *d);
 
+/* Recounts the uses of all grants and logs a line with the number of errors: exact even while
+ * guests run, but for uses without a mapping, which may be copies. No lock held. */
+void grant_audit(void);
+
 /* The page table that a batch was last in: batches are mostly about neighbours. Begins as {0}. */
 struct grant_place {
     struct page *table; /* reference and type held; NULL */

@@ -77,6 +77,11 @@ static inline struct mapping *mapping_at(const struct grant_table *t, uint32_t h
     return &t->track[handle / HANDLES_PER_FRAME][handle % HANDLES_PER_FRAME];
 }
 
+static inline struct active *active_at(const struct grant_table *t, uint32_t ref)
+{
+    return &t->active[ref / REFS_PER_FRAME][ref % REFS_PER_FRAME];
+}
+
 /* Makes the table have at least @n frames; lock held. -XEN_EINVAL beyond the limit, -XEN_ENOMEM. */
 int __must_check grant_table_grow(struct grant_table *t, unsigned n);
 

@@ -227,7 +227,7 @@ static void dump_locked(const struct grant_table *t)
     log_info("d%u: grant table: %u of %u frames, %u of %u handles", t->owner->id, t->frames,
              t->max_frames, mappings_locked(t), t->handles);
     for (unsigned ref = 0; ref < t->frames * REFS_PER_FRAME; ref++) {
-        const struct active *a = &t->active[ref / REFS_PER_FRAME][ref % REFS_PER_FRAME];
+        const struct active *a = active_at(t, ref);
         if ((!a->readers && !a->writers) || lines++ >= DUMP_LINES)
             continue;
         log_info("  ref %u: frame %x used by d%u, %u readers, %u writers", ref, a->frame,

@@ -18,11 +18,6 @@ static inline struct grant_entry_v1 *shared_at(const struct grant_table *t, uint
     return &t->shared[ref / REFS_PER_FRAME][ref % REFS_PER_FRAME];
 }
 
-static inline struct active *active_at(const struct grant_table *t, uint32_t ref)
-{
-    return &t->active[ref / REFS_PER_FRAME][ref % REFS_PER_FRAME];
-}
-
 /* Does entry word @w let @grantee do that? */
 static int judge(uint32_t w, domid_t grantee, bool write)
 {

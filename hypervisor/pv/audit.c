@@ -5,6 +5,8 @@
  * type uses that do not fit, are errors of ours.
  */
 #include "console/console.h"
+#include "event/event.h"
+#include "grant/grant.h"
 #include "lib/string.h"
 #include "pv/pagetable.h"
 
@@ -89,7 +91,7 @@ static void each_page(struct audit *a, void (*fn)(struct audit *, struct page *)
     spin_unlock(&a->d->page_lock);
 }
 
-void pv_audit_domain(struct domain *d)
+static void audit_domain(struct domain *d)
 {
     struct audit a = {.d = d};
     unsigned order = page_order(max_mfn * sizeof(struct tally));
@@ -109,4 +111,24 @@ void pv_audit_domain(struct domain *d)
     log_info("d%u: %lu pages, %lu with references that are not its own, %u errors", d->id, a.pages,
              a.held_elsewhere, a.errors);
     page_free(memory, order);
+}
+
+static void audit_key(char key __unused)
+{
+    log_info("memory: %lu of %lu pages free, %lu claimed", buddy_free_pages(), buddy_total_pages(),
+             buddy_outstanding_claims());
+    struct domain *d;
+    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
+        id = d->id;
+        audit_domain(d);
+        domain_put(d);
+    }
+    grant_audit();
+    event_audit();
+}
+
+void pv_audit_init(void)
+{
+    key_register('M', "memory; audit of page references (exact for paused domains), grants, ports",
+                 audit_key);
 }

@@ -168,4 +168,5 @@ void pv_init(void)
     pv_segment_init();
     pv_syscall_entry_init();
     pv_pagetable_init();
+    pv_audit_init();
 }

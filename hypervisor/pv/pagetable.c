@@ -329,21 +329,8 @@ int pv_pin_table(struct domain *d, mfn_t table, enum page_type type)
     return 0;
 }
 
-static void audit_key(char key)
-{
-    log_info("memory: %lu of %lu pages free, %lu claimed", buddy_free_pages(), buddy_total_pages(),
-             buddy_outstanding_claims());
-    struct domain *d;
-    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
-        id = d->id;
-        pv_audit_domain(d);
-        domain_put(d);
-    }
-}
-
 void pv_pagetable_init(void)
 {
     page_type_ops = &ops;
     grant_pv_ops = &pv_grant_ops;
-    key_register('M', "memory, audit of page references (exact for paused domains)", audit_key);
 }

@@ -118,6 +118,7 @@ void pv_unload_cr3(void); /* this CPU holds no PV guest's address space from now
 
 /* Sets page_type_ops and grant_pv_ops, registers the debug key; called by pv_init(). */
 void pv_pagetable_init(void);
+void pv_audit_init(void); /* the debug key that recounts references, grants, ports */
 /* Pins @table of @d as MMUEXT_PIN_L1..L4_TABLE does. Preemption points. */
 int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type);
 /* Gives up @v's two address spaces; v is not running. Preemption points. */
@@ -127,9 +128,6 @@ void pv_drop_l4(struct vcpu *v);
  * page's allocation. Idempotent; -XEN_EAGAIN when there is more to do.
  */
 int __must_check pv_relinquish_memory(struct domain *d);
-/* Recounts the references and types that @d's page tables hold and logs differences; d is paused.
- */
-void pv_audit_domain(struct domain *d);
 
 /* --- descriptors (pv/segment.c) --- */
 int __must_check pv_set_gdt(struct vcpu *v, const uint64_t *frames, unsigned entries);

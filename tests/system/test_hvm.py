@@ -131,9 +131,14 @@ def test_boot_menu(host):
         host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
         menu = filled(host, view)
         assert (view.width, view.height) == (720, 400) # VGA's text mode
-        view.press("down") # ends the countdown, too
-        host.check("sleep 3")
-        assert view.rows() != menu
+        # The last entry; a key ends the countdown, too. One that comes while GRUB still draws is lost.
+        for _ in range(10):
+            view.press("down")
+            host.check("sleep 3")
+            if view.rows() != menu:
+                break
+        else:
+            raise AssertionError("no key changes the menu")
         view.press("\n")
         says(host, "pc", "loading Debian on emulated devices", 60)
     host.check("xl destroy pc", 60)
