@@ -1,6 +1,8 @@
-# make_disk IMAGE MIB BOOT SET...: a whole disk with one Linux partition from 1 MiB to its end, which
-# has a guest's Debian made of the packages of these fetched sets, the content of the folder BOOT in
-# its /boot, and in front of it Debian's GRUB for a PC's BIOS.  Sourced; runs below fakeroot.
+# make_disk IMAGE MIB BOOT SET...: a whole disk with a Linux partition from 1 MiB on, which has a
+# guest's Debian made of the packages of these fetched sets and the content of the folder BOOT in its
+# /boot.  Debian's GRUB is in front of it for a PC's BIOS, and in an EFI system partition behind it.
+# Sourced; runs below fakeroot.
+ESP_MIB=8
 make_disk()
 {
     local image=$1 size=$2 boot=$3 here=$SYSTEM/guest root name
@@ -23,10 +25,12 @@ make_disk()
     ln -sf bash "$root/usr/bin/sh"
 
     truncate -s "${size}M" "$image"
-    echo 'start=2048, type=83' | sfdisk -q --label dos "$image"
+    printf '%s\n' "start=1M, size=$((size - 1 - ESP_MIB))M, type=83" "size=${ESP_MIB}M, type=ef" |
+        sfdisk -q --label dos "$image"
     mke2fs -q -t ext4 -L guest -d "$root" -E root_owner=0:0,offset=$((2048 * 512)) "$image" \
-        "$((size - 1))M"
+        "$((size - 1 - ESP_MIB))M"
     put_grub "$image"
+    put_grub_efi "$image" $((size - ESP_MIB))
     rm -rf "$root"
 }
 
@@ -40,4 +44,18 @@ put_grub()
     dd if=$grub/boot.img of="$image" bs=440 count=1 conv=notrunc status=none
     dd if="$image.core" of="$image" bs=512 seek=1 conv=notrunc status=none
     rm -f "$image.core"
+}
+
+# put_grub_efi IMAGE MIB: a FAT file system at this place, with GRUB where firmware looks for it on a
+# disk that it does not know (UEFI specification, section 3.5.1.1).
+put_grub_efi()
+{
+    local image=$1 at="$1@@$2M"
+    echo 'search --file /boot/grub/grub.cfg --set=root; set prefix=($root)/boot/grub' >"$image.cfg"
+    grub-mkimage -O x86_64-efi -p /boot/grub -c "$image.cfg" -o "$image.efi" part_msdos fat ext2 \
+        search search_fs_file normal linux serial terminal echo test reboot halt
+    mformat -i "$at" -T $((ESP_MIB * 2048)) -h 64 -s 32 -H $(($2 * 2048)) ::
+    mmd -i "$at" ::/EFI ::/EFI/BOOT
+    mcopy -i "$at" "$image.efi" ::/EFI/BOOT/BOOTX64.EFI
+    rm -f "$image.cfg" "$image.efi"
 }

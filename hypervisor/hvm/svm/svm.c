@@ -103,6 +103,11 @@ static void choose_asid(struct svm_vcpu *s)
     s->vmcb->tlb_control = asid == HVM_TAG_FIRST ? TLB_FLUSH_ALL : 0;
 }
 
+static void svm_watch_tpr(struct vcpu *v, bool on)
+{
+    svm_of(v)->vmcb->cr_write = on ? 1u << 8 : 0;
+}
+
 static void svm_enter(struct vcpu *v, const struct hvm_event *event, int irq, bool ignore_tpr,
                       bool *irq_taken)
 {
@@ -111,9 +116,13 @@ static void svm_enter(struct vcpu *v, const struct hvm_event *event, int irq, bo
     choose_asid(svm_of(v));
     svm_set_event(c, event);
     c->int_ctl = (c->int_ctl & INT_TPR) | INT_MASKING;
-    if (irq >= 0)
+    if (irq >= 0) {
+        /* QEMU 7.2 aborts when it weighs the two itself: helper_write_crN() takes no lock for that.
+         */
+        svm_watch_tpr(v, true);
         c->int_ctl |= INT_IRQ | (uint64_t)irq << INT_VECTOR_SHIFT |
                       (uint64_t)(irq >> 4) << INT_PRIO_SHIFT | (ignore_tpr ? INT_IGNORE_TPR : 0);
+    }
     c->rip = regs->rip;
     c->rsp = regs->rsp;
     c->rax = regs->rax;
@@ -176,11 +185,6 @@ static void svm_clear_shadow(struct vcpu *v)
 static void svm_watch_iret(struct vcpu *v)
 {
     svm_of(v)->vmcb->intercept1 |= I1_IRET;
-}
-
-static void svm_watch_tpr(struct vcpu *v, bool on)
-{
-    svm_of(v)->vmcb->cr_write = on ? 1u << 8 : 0;
 }
 
 static uint8_t svm_get_tpr(const struct vcpu *v)
