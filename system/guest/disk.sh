@@ -51,7 +51,8 @@ put_grub()
 put_grub_efi()
 {
     local image=$1 at="$1@@$2M"
-    echo 'search --file /boot/grub/grub.cfg --set=root; set prefix=($root)/boot/grub' >"$image.cfg"
+    printf '%s\n' 'search --file /boot/grub/grub.cfg --set=root' 'set prefix=($root)/boot/grub' \
+        >"$image.cfg"
     grub-mkimage -O x86_64-efi -p /boot/grub -c "$image.cfg" -o "$image.efi" part_msdos fat ext2 \
         search search_fs_file normal linux serial terminal echo test reboot halt
     mformat -i "$at" -T $((ESP_MIB * 2048)) -h 64 -s 32 -H $(($2 * 2048)) ::

@@ -106,6 +106,15 @@ def test_debian(host):
 
 
 @pytest.mark.slow
+def test_uefi(host):
+    """The same disk by OVMF and its EFI system partition."""
+    create_pc(host, "uefi", bios="ovmf", memory=512) # GRUB asks for half, for its kernel
+    said = host.guest("uefi", "ls /sys/firmware/efi; cat /proc/cmdline /sys/hypervisor/guest_type", 300)
+    assert "runtime" in said and "BOOT_IMAGE=/boot/vmlinuz" in said and "HVM" in said
+    host.check("xl shutdown -w uefi", 90)
+
+
+@pytest.mark.slow
 def test_ide(host):
     """An IDE disk goes when the para-virtual driver of the same one asks for it."""
     create_pc(host, "pc", hdtype="ide")
