@@ -25,8 +25,7 @@ static bool is_right(const struct channel *ch)
         return ch->peer == ch;
     case CHANNEL_VIRQ:
         return !ch->peer && virq_is_bound(ch);
-    case CHANNEL_PIRQ:
-        return !ch->peer && pirq_is_attached(ch);
+    case CHANNEL_PIRQ: /* may have outlived its pirq's mapping */
     case CHANNEL_FREE:
     case CHANNEL_RESERVED:
     case CHANNEL_UNBOUND:
@@ -51,8 +50,11 @@ static unsigned audit_domain(struct domain *d, uint64_t *ports)
             log_error("d%u port %u: state %u, %s, %s peer", d->id, port, ch->state,
                       used ? "in use" : "free", ch->peer ? "with a" : "no");
     }
+    unsigned astray = pirq_astray(d);
+    if (astray)
+        log_error("d%u: %u interrupts lead to ports that are not theirs", d->id, astray);
     spin_unlock(&t->lock);
-    return errors;
+    return errors + astray;
 }
 
 void event_audit(void)

@@ -130,7 +130,7 @@ void fifo_destroy(struct domain *d);
 /* pirq.c: called with the event lock held. */
 int __must_check pirq_attach(struct domain *d, unsigned pirq, struct channel *ch);
 void pirq_detach(struct domain *d, unsigned pirq);
-bool pirq_is_attached(const struct channel *ch);
+unsigned pirq_astray(struct domain *d); /* how many lead to a port that is not theirs */
 void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu);
 
 /* One frame of the guest's, written by us: reference and WRITABLE type taken. */

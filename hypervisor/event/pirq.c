@@ -119,14 +119,19 @@ void pirq_detach(struct domain *d, unsigned pirq)
     spin_unlock(&t->lock);
 }
 
-bool pirq_is_attached(const struct channel *ch)
+unsigned pirq_astray(struct domain *d)
 {
-    struct pirq_table *t = ch->domain->pirq;
+    struct pirq_table *t = d->pirq;
+    unsigned astray = 0;
+    if (!t)
+        return 0;
     spin_lock(&t->lock);
-    const struct pirq *p = pirq_at(t, ch->u.pirq);
-    bool attached = p && p->channel == ch;
+    for (unsigned i = 0; t->pirq && i < PIRQS; i++) {
+        const struct channel *ch = t->pirq[i].channel;
+        astray += ch && (ch->domain != d || ch->state != CHANNEL_PIRQ || ch->u.pirq != i);
+    }
     spin_unlock(&t->lock);
-    return attached;
+    return astray;
 }
 
 void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu)
