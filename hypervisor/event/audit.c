@@ -62,10 +62,7 @@ void event_audit(void)
     uint64_t ports = 0;
     unsigned errors = 0;
     struct domain *d;
-    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
-        id = d->id;
+    for_each_domain(d)
         errors += audit_domain(d, &ports);
-        domain_put(d);
-    }
     log_info("ports: %lu in use, %u errors", ports, errors);
 }

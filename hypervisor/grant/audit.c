@@ -2,8 +2,8 @@
  * Recounts who uses whose grants: the mappings that domains have against the uses that the granters
  * know of (struct active).
  *
- * A grant is in use by one domain at a time, so pairs of domains can be looked at one by one. The
- * granter's lock is held meanwhile. A mapping of its grants that is not busy has its uses then, and
+ * A grant is in use by one domain at a time, so mappers can be looked at one by one. The granter's
+ * lock is held meanwhile. A mapping of its grants that is not busy has its uses then, and
  * keeps them: more mappings than uses are an error of ours even while guests run. More uses than
  * mappings are copies under way and mappings being made or ended; of paused domains there are none.
  */
@@ -31,8 +31,7 @@ static void wrong(struct audit *a, const struct grant_table *t, uint32_t ref, do
                   act->grantee, act->readers, act->writers);
 }
 
-/* Is it a settled mapping of @granter's? Its fields may change until the second look at its flags.
- */
+/* Is it a settled mapping of @granter's? It may change until the second look at its flags. */
 static bool mapping_of(const struct mapping *m, const struct domain *granter, uint32_t *ref,
                        uint16_t *flags)
 {
@@ -94,23 +93,18 @@ static void audit_uses(struct audit *a, const struct grant_table *t, unsigned re
 static void audit_granter(struct audit *a, struct domain *d)
 {
     struct grant_table *t = d->grant;
-    unsigned refs = READ_ONCE(t->frames) * REFS_PER_FRAME; /* later ones next time */
+    spin_lock(&t->lock);
+    unsigned refs = t->frames * REFS_PER_FRAME;
     struct tally *tally = refs ? zalloc_array(refs, sizeof(*tally)) : NULL;
-    if (!tally) {
-        if (refs)
-            log_error("d%u: no memory to audit its grants", d->id);
-        return;
+    if (refs && !tally)
+        log_error("d%u: no memory to audit its grants", d->id);
+    if (tally) {
+        struct domain *e;
+        audit_uses(a, t, refs);
+        for_each_domain(e)
+            audit_pair(a, t, e, refs, tally);
     }
-    struct domain *e;
-    for (domid_t id = 0; (e = domain_next(id)) != NULL; id++) {
-        id = e->id;
-        spin_lock(&t->lock);
-        if (e == d)
-            audit_uses(a, t, refs);
-        audit_pair(a, t, e, refs, tally);
-        spin_unlock(&t->lock);
-        domain_put(e);
-    }
+    spin_unlock(&t->lock);
     zfree(tally);
 }
 
@@ -118,10 +112,7 @@ void grant_audit(void)
 {
     struct audit a = {0};
     struct domain *d;
-    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
-        id = d->id;
+    for_each_domain(d)
         audit_granter(&a, d);
-        domain_put(d);
-    }
     log_info("grants: %lu uses, %lu of them by mappings, %u errors", a.uses, a.mapped, a.errors);
 }

@@ -247,11 +247,8 @@ static void dump(struct domain *d)
 static void dump_all(char key __unused)
 {
     struct domain *d;
-    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
-        id = d->id;
+    for_each_domain(d)
         dump(d);
-        domain_put(d);
-    }
 }
 
 __init void grant_init(void)

@@ -118,11 +118,8 @@ static void audit_key(char key __unused)
     log_info("memory: %lu of %lu pages free, %lu claimed", buddy_free_pages(), buddy_total_pages(),
              buddy_outstanding_claims());
     struct domain *d;
-    for (domid_t id = 0; (d = domain_next(id)) != NULL; id++) {
-        id = d->id;
+    for_each_domain(d)
         audit_domain(d);
-        domain_put(d);
-    }
     grant_audit();
     event_audit();
 }

@@ -116,9 +116,9 @@ void pv_switch_mode(struct vcpu *v, bool to_kernel); /* swaps CR3 and GS base */
 void pv_load_cr3(struct vcpu *v);
 void pv_unload_cr3(void); /* this CPU holds no PV guest's address space from now on */
 
-/* Sets page_type_ops and grant_pv_ops, registers the debug key; called by pv_init(). */
+/* Sets page_type_ops and grant_pv_ops; called by pv_init(). */
 void pv_pagetable_init(void);
-void pv_audit_init(void); /* the debug key that recounts references, grants, ports */
+void pv_audit_init(void); /* registers the debug key that recounts references, grants, ports */
 /* Pins @table of @d as MMUEXT_PIN_L1..L4_TABLE does. Preemption points. */
 int __must_check pv_pin_table(struct domain *d, mfn_t table, enum page_type type);
 /* Gives up @v's two address spaces; v is not running. Preemption points. */

@@ -117,8 +117,7 @@ static void svm_enter(struct vcpu *v, const struct hvm_event *event, int irq, bo
     svm_set_event(c, event);
     c->int_ctl = (c->int_ctl & INT_TPR) | INT_MASKING;
     if (irq >= 0) {
-        /* QEMU 7.2 aborts when it weighs the two itself: helper_write_crN() takes no lock for that.
-         */
+        /* QEMU 7.2 aborts when it weighs the two itself: no lock in its helper_write_crN(). */
         svm_watch_tpr(v, true);
         c->int_ctl |= INT_IRQ | (uint64_t)irq << INT_VECTOR_SHIFT |
                       (uint64_t)(irq >> 4) << INT_PRIO_SHIFT | (ignore_tpr ? INT_IGNORE_TPR : 0);
