@@ -38,8 +38,7 @@ def test_both_ways_at_once(host):
                    "sed -i '/^hvc0/d' /mnt/etc/inittab\n"
                    "echo '::once:/bin/bash -c \"bash /root/job </dev/hvc0 >/dev/hvc0 2>&1\"'"
                    " >>/mnt/etc/inittab; umount /mnt", 60)
-        host.create(name, login=False, memory=128, vcpus=2, disk=[
-            disk(name)])
+        host.create(name, login=False, memory=128, vcpus=2, disk=[disk(name)])
         # What xl console does, without a person.
         host.check(f"tty=$(xenstore-read /local/domain/$(xl domid {name})/console/tty); ln -sfn $tty"
                    f" /run/{name}.tty; (cat $tty >/run/{name}.got &) >/dev/null 2>&1;"

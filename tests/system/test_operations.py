@@ -10,7 +10,6 @@ import pytest
 from machine import disk
 
 
-
 @pytest.fixture
 def host(slot, spare_disk):
     """The machine of test_xl.py; the guest stays from test to test."""

@@ -19,8 +19,7 @@ def test_pvh_guest(host):
     before = host.free_memory()
     host.check("truncate -s 32M /var/lib/guests/pvh-blank.img")
     host.create("pvh", type="pvh", memory=256, vcpus=2, seconds=120,
-                disk=[disk("one"),
-                      disk("pvh-blank", "xvdb")],
+                disk=[disk("one"), disk("pvh-blank", "xvdb")],
                 vif=["mac=00:16:3e:12:34:03, bridge=xenbr0"])
 
     def guest(command):
@@ -98,8 +97,7 @@ def test_guests_of_it(pvh_host):
     for kind in ("pv", "pvh"):
         name = "under-" + kind
         pvh_host.create(name, type=kind, memory=192, vcpus=2, seconds=90,
-                        disk=[disk("one"),
-                              disk("/dev/vdb2", "xvdb")],
+                        disk=[disk("one"), disk("/dev/vdb2", "xvdb")],
                         vif=["bridge=xenbr0"])
         assert pvh_host.guest(name, "cat /sys/hypervisor/guest_type") == kind.upper()
         pvh_host.guest(name, "ping -c 2 -W 5 10.0.2.15")

@@ -199,6 +199,7 @@ static void held_on_to(uint16_t d)
     CHECK_EQ(DM(d, destroy_ioreq_server, .id = next.u.create_ioreq_server.id), 0);
 }
 
+/* What its vCPU runs when it is unpaused. */
 static void put_code(uint16_t d, const uint8_t *from, size_t size)
 {
     uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
@@ -208,6 +209,39 @@ static void put_code(uint16_t d, const uint8_t *from, size_t size)
         return;
     memcpy(at, from, size);
     unmap_gfn(at);
+    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
+}
+
+/* Server @id of @d begins: the slot of the vCPU's requests, and *port, by which answers are told.
+ */
+static volatile struct ioreq *serve(uint16_t d, uint16_t id, uint32_t *port)
+{
+    xen_pfn_t mfn = 0;
+
+    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
+    CHECK_EQ(resource(d, id, 1, &mfn), 0);
+    volatile struct ioreq *slot = map_shown(d, mfn);
+    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+    *port = b.local_port;
+    return slot;
+}
+
+static void leave(uint32_t port)
+{
+    map_rw(window);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){port}), 0);
+}
+
+static void result_is(uint16_t d, uint32_t want)
+{
+    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
+
+    CHECK(result);
+    if (!result)
+        return;
+    CHECK_EQ(*result, want);
+    unmap_gfn((void *)result);
 }
 
 /* Waits until the request is there. */
@@ -247,6 +281,7 @@ static void requests(uint16_t d)
     struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
     struct xen_dm_op info = {.op = XEN_DMOP_get_ioreq_server_info};
     xen_pfn_t mfn = 0;
+    uint32_t port;
 
     section("I/O requests");
     made.u.create_ioreq_server.handle_bufioreq = HVM_IOREQSRV_BUFIOREQ_ATOMIC;
@@ -261,13 +296,9 @@ static void requests(uint16_t d)
     CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .type = XEN_DMOP_IO_RANGE_MEMORY,
                    .start = MEMORY, .end = MEMORY + PAGE_SIZE - 1),
              0);
-    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
+    volatile struct ioreq *slot = serve(d, id, &port);
     CHECK_EQ(resource(d, id, 2, &mfn), -XEN_EINVAL);
     CHECK_EQ(resource(d, id, 0, &mfn), 0);
-    CHECK_EQ(resource(d, id, 1, &mfn), 0);
-    volatile struct ioreq *slot = map_shown(d, mfn);
-    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
-    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
 
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
     CHECK(asked(slot));
@@ -278,7 +309,7 @@ static void requests(uint16_t d)
     /* While it waits it is quiet: paused, looked at, and it goes on. */
     CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, d), 0);
     slot->data = 0x12345678;
-    answer(slot, b.local_port);
+    answer(slot, port);
     nap(5000000);
     CHECK_EQ(slot->state, STATE_IORESP_READY);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
@@ -291,11 +322,11 @@ static void requests(uint16_t d)
     CHECK_EQ(slot->data, BLOCK_AT);
     CHECK_EQ(slot->df, 0);
     CHECK_EQ(slot->dir, IOREQ_READ);
-    answer(slot, b.local_port);
-    block(slot, b.local_port, IOREQ_WRITE, MEMORY + 0x100, 0x12345678, BLOCK, false);
-    block(slot, b.local_port, IOREQ_READ, MEMORY + 0x100, MEMORY, BLOCK, true);
-    block(slot, b.local_port, IOREQ_READ, MEMORY + 0x100 + 4 * BLOCK, BLOCK_AT, BLOCK, true);
-    block(slot, b.local_port, IOREQ_WRITE, MEMORY + 0xff8, BLOCK_AT, 2, true);
+    answer(slot, port);
+    block(slot, port, IOREQ_WRITE, MEMORY + 0x100, 0x12345678, BLOCK, false);
+    block(slot, port, IOREQ_READ, MEMORY + 0x100, MEMORY, BLOCK, true);
+    block(slot, port, IOREQ_READ, MEMORY + 0x100 + 4 * BLOCK, BLOCK_AT, BLOCK, true);
+    block(slot, port, IOREQ_WRITE, MEMORY + 0xff8, BLOCK_AT, 2, true);
     CHECK(asked(slot));
     CHECK_EQ(slot->data_is_ptr, 0);
     CHECK_EQ(slot->count, 1);
@@ -304,19 +335,13 @@ static void requests(uint16_t d)
     CHECK_EQ(slot->dir, IOREQ_WRITE);
     CHECK_EQ(slot->data, 0x78);
 
-    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
-    CHECK(result);
-    if (result) {
-        CHECK_EQ(*result, 0x12345678);
-        unmap_gfn((void *)result);
-    }
+    result_is(d, 0x12345678);
     /* Nobody answers the second one: the domain is shut down and destroyed all the same. */
     struct xen_domctl_getdomaininfo now = {0};
     CHECK_EQ(DM(d, remote_shutdown, .reason = SHUTDOWN_crash), 0);
     CHECK(domain_info(d, &now));
     CHECK(now.flags & XEN_DOMINF_shutdown);
-    map_rw(window);
-    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+    leave(port);
 }
 
 /* --- what the device model has of the PC beside ports and memory of its own --- */
@@ -352,38 +377,28 @@ static void one(volatile struct ioreq *slot, uint32_t port, unsigned dir, uint64
 static void cmos_and_messages(uint16_t d)
 {
     struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
-    xen_pfn_t mfn = 0;
+    uint32_t port;
 
     section("CMOS and messages of a device model");
     CHECK_EQ(dm(d, &made), 0);
     uint16_t id = made.u.create_ioreq_server.id;
     CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = 0x70, .end = 0x71), 0);
     CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 3), 0);
-    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
-    CHECK_EQ(resource(d, id, 1, &mfn), 0);
-    volatile struct ioreq *slot = map_shown(d, mfn);
-    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
-    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+    volatile struct ioreq *slot = serve(d, id, &port);
 
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    one(slot, b.local_port, IOREQ_WRITE, 0x70, 0x34, 1); /* register 13 was not asked for here */
-    one(slot, b.local_port, IOREQ_READ, 0x71, 0x5a, 1);
+    one(slot, port, IOREQ_WRITE, 0x70, 0x34, 1); /* register 13 was not asked for here */
+    one(slot, port, IOREQ_READ, 0x71, 0x5a, 1);
     CHECK(asked(slot));
     CHECK_EQ(DM(d, inject_msi, .addr = 0xfee00000, .data = 0x24), 0);
     CHECK_EQ(DM(d, inject_msi, .addr = 0, .data = 0x26), 0);            /* as QEMU has it */
     CHECK_EQ(DM(d, inject_msi, .addr = 0xfee05000, .data = 0x25), 0);   /* no such local APIC */
     CHECK_EQ(DM(d, inject_msi, .addr = 0xfeeff000, .data = 0x4128), 0); /* to all */
-    one(slot, b.local_port, IOREQ_WRITE, 0x71, 0xa5, 1);
-    one(slot, b.local_port, IOREQ_WRITE, PORT, 1 << 4 | 1 << 6 | 1 << 8, 4);
+    one(slot, port, IOREQ_WRITE, 0x71, 0xa5, 1);
+    one(slot, port, IOREQ_WRITE, PORT, 1 << 4 | 1 << 6 | 1 << 8, 4);
 
-    volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
-    CHECK(result);
-    if (result) {
-        CHECK_EQ(*result, 0x80); /* register D: the clock's battery is good */
-        unmap_gfn((void *)result);
-    }
-    map_rw(window);
-    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+    result_is(d, 0x80); /* register D: the clock's battery is good */
+    leave(port);
 }
 
 void device_model(void)
@@ -395,14 +410,12 @@ void device_model(void)
     unheard(d);
     held_on_to(d);
     put_code(d, code, sizeof(code));
-    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     requests(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);
 
     d = hvm_build(WHOLE_PC);
     put_code(d, pc_code, sizeof(pc_code));
-    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     cmos_and_messages(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);
