@@ -96,13 +96,11 @@ WEAK struct domain *domain_find(domid_t id)
     return id < FAKE_DOMAINS ? domains[id] : NULL;
 }
 
-WEAK struct domain *domain_next(domid_t id)
+WEAK struct domain *domain_at_or_after(unsigned id)
 {
     for (; id < FAKE_DOMAINS; id++)
-        if (domains[id]) {
-            domains[id]->refs++;
+        if (domains[id])
             return domains[id];
-        }
     return NULL;
 }
 

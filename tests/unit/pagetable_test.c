@@ -15,7 +15,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "console/console.h"
 #include "fake/alloc.h"
 #include "fake/cpu.h"
 #include "fake/domain.h"
@@ -86,31 +85,9 @@ int pv_segdesc_validate(struct page *page)
 {
     return 0;
 }
-void key_register(char key, const char *help, key_handler fn)
-{
-}
-void pv_audit_domain(struct domain *d)
-{
-}
 int buddy_claim(struct domain *d, uint64_t pages)
 {
     return 0;
-}
-uint64_t buddy_free_pages(void)
-{
-    return 0;
-}
-uint64_t buddy_total_pages(void)
-{
-    return 0;
-}
-uint64_t buddy_outstanding_claims(void)
-{
-    return 0;
-}
-struct domain *domain_next(domid_t from)
-{
-    return NULL;
 }
 
 /* --- two domains --- */
