@@ -29,28 +29,43 @@ static guest_ptr_t list_of(const struct call *c)
 
 /* --- memory --- */
 
+/* @bits: of pages from @g on, at most 64. */
+static int take_dirty(const struct call *c, gfn_t g, unsigned n, uint64_t *bits)
+{
+    *bits = 0;
+    for (unsigned i = 0; i < n; i++) {
+        int rc = p2m_take_dirty(c->d, gfn(g.n + i));
+        if (rc < 0)
+            return rc;
+        *bits |= (uint64_t)rc << i;
+    }
+    return 0;
+}
+
 /*
- * We keep no record of what the guest writes: all of it may have changed since the last call, which
- * is always right, if more than need be drawn anew.
+ * Which pages were written since the last call. None of them (nr = 0): nobody wants to know any
+ * more, and nothing that this costs has to end. A device model that gets an error draws everything.
  */
 static int track_dirty_vram(const struct call *c)
 {
     const struct xen_dm_op_track_dirty_vram *t = &c->op.u.track_dirty_vram;
-    const uint64_t all = ~0UL;
-    uint32_t bytes = (t->nr + 7) / 8;
-    if (t->pad || t->nr > PAGES_MOST)
+    uint64_t bits, any = 0;
+    int rc = 0;
+    if (t->pad || t->nr > PAGES_MOST || t->first_pfn + t->nr < t->first_pfn)
         return -XEN_EINVAL;
-    if (!t->nr)
-        return 0;
-    if (c->buffers < 2 || c->buf[1].size < bytes)
+    if (t->nr && (c->buffers < 2 || c->buf[1].size < (t->nr + 7) / 8))
         return -XEN_EINVAL;
-    for (uint32_t at = 0; at < bytes; at += sizeof(all)) {
-        int rc = copy_to_guest(guest_offset(list_of(c), at), &all,
-                               min((uint32_t)sizeof(all), bytes - at));
-        if (rc)
-            return rc;
+    for (uint32_t at = 0; !rc && at < t->nr; at += 64) {
+        unsigned n = min(t->nr - at, 64u);
+        rc = take_dirty(c, gfn(t->first_pfn + at), n, &bits);
+        any |= bits;
+        if (!rc)
+            rc = copy_to_guest(guest_offset(list_of(c), at / 8), &bits, (n + 7) / 8);
+        preempt_point();
     }
-    return 0;
+    if (any)
+        p2m_flush(c->d);
+    return rc;
 }
 
 /* RAM and ROM; what is no memory is nobody's to name. */

@@ -21,6 +21,7 @@ struct p2m {
     mfn_t root;           /* [I] */
     uint64_t max_gfn;     /* [a] highest that ever was mapped */
     uint64_t tables;      /* [p2m lock] pages of page tables */
+    bool tracked;         /* [a] p2m_take_dirty() was called */
 };
 
 /* XEN_X86_EMU_* of a domain with a whole PC around it; the other choice is the local APIC alone. */
@@ -58,6 +59,7 @@ struct hvm_vcpu {
     uint8_t sipi_vector;       /* [a] */
     bool wait_sipi;            /* [a] after INIT, or never started */
     bool nmi_masked;           /* [P] until the guest's IRET */
+    bool gave_frames;          /* [P] device models are to hear of it before it runs on */
     uint8_t upcall_vector;     /* [a] HVMOP_set_evtchn_upcall_vector; 0 = none */
     uint32_t tsc_aux;          /* [P] */
     uint32_t pkru;             /* [P] while not loaded */
@@ -111,6 +113,13 @@ enum p2m_kind p2m_kind(const struct domain *d, gfn_t g);
 /* A frame of its own becomes ROM or RAM; the caller flushes. -XEN_ENOENT, -XEN_EINVAL, -XEN_ENOMEM
  */
 int __must_check p2m_set_writable(struct domain *d, gfn_t g, bool writable);
+/*
+ * 1: @g was written, or mapped, since the last call; 0. The caller flushes before it lets anybody
+ * read the page. -XEN_ENOMEM. What other domains write is not noticed, nor what we do without the
+ * second one.
+ */
+int __must_check p2m_take_dirty(struct domain *d, gfn_t g);
+void p2m_set_dirty(struct domain *d, gfn_t g);     /* we have written to it */
 int __must_check p2m_relinquish(struct domain *d); /* 0, -XEN_EAGAIN; may preempt_point() */
 
 /* --- walk.c --- */

@@ -4,6 +4,7 @@
  * or as 32-bit code has them (compat.c).
  */
 #include "hvm/hvm.h"
+#include "hvm/ioreq.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
 
@@ -22,11 +23,14 @@ void hvm_hypercall(struct vcpu *v)
         r->rax = wide ? (uint64_t)-XEN_EPERM : (uint32_t)-XEN_EPERM;
         return;
     }
-    if (!wide) {
+    if (wide)
+        r->rax = hypercall_hvm(r->eax, r->rdi, r->rsi, r->rdx, r->r10);
+    else
         hvm_compat_hypercall(v, n);
-        return;
+    if (v->hvm->gave_frames) {
+        v->hvm->gave_frames = false;
+        ioreq_invalidate(v);
     }
-    r->rax = hypercall_hvm(r->eax, r->rdi, r->rsi, r->rdx, r->r10);
 }
 
 /* 128 entries of 32 bytes: mov $nr, %eax; the instruction; ret. */

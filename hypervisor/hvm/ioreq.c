@@ -9,6 +9,10 @@
  * A vCPU waits by SCHED_IOREQ on its own stack, holding nothing, and therefore counts as quiet:
  * its domain can be paused and destroyed meanwhile. A server that goes takes itself out of the
  * vCPUs that wait for it and wakes them.
+ *
+ * What a guest writes into the window of VGA's memory needs no answer: it goes into the ring of a
+ * server that has one, and the vCPU goes on. Device models empty the ring before they serve a
+ * request of any vCPU, so that nothing overtakes it.
  */
 #include "hvm/ioreq.h"
 
@@ -110,6 +114,44 @@ static void post(struct vcpu *v, struct ioreq_server *s, const struct ioreq_acce
     event_send_ours(v->domain, s->port[v->id]);
 }
 
+#define VGA_FIRST 0xa0000UL
+#define VGA_END   0xc0000UL
+
+static bool needs_no_answer(const struct ioreq_access *a)
+{
+    return a->type == IOREQ_TYPE_COPY && a->write && !a->pointer && a->count <= 1 &&
+           a->addr >= VGA_FIRST && a->addr + a->size <= VGA_END;
+}
+
+/*
+ * Into the ring; false: it is full, or there is none. Its two words are one here: where the device
+ * model reads, which it adds to atomically, and where we write. Both start anew before they
+ * overflow, as 2^32 is no multiple of the slots. What the device model makes of them is its own
+ * loss. Lock held.
+ */
+static bool put_buffered(struct domain *d, struct ioreq_server *s, const struct ioreq_access *a)
+{
+    struct buffered_iopage *ring = s->page[0];
+    uint64_t *words = s->page[0], now = __atomic_load_n(words, __ATOMIC_ACQUIRE);
+    uint32_t at = now >> 32, used = at - (uint32_t)now, need = a->size == 8 ? 2 : 1;
+    if (s->buffered != HVM_IOREQSRV_BUFIOREQ_ATOMIC || used > IOREQ_BUFFER_SLOT_NUM - need)
+        return false;
+    for (unsigned i = 0; i < need; i++)
+        ring->buf_ioreq[(at + i) % IOREQ_BUFFER_SLOT_NUM] =
+            (struct buf_ioreq){.type = a->type,
+                               .dir = IOREQ_WRITE,
+                               .size = a->size == 8 ? 3 : a->size >> 1,
+                               .addr = a->addr,
+                               .data = a->data >> 32 * i};
+    now = __atomic_add_fetch(words, (uint64_t)need << 32, __ATOMIC_RELEASE);
+    if ((uint32_t)now >= IOREQ_BUFFER_SLOT_NUM)
+        (void)__atomic_compare_exchange_n(words, &now,
+                                          now - IOREQ_BUFFER_SLOT_NUM * (1UL << 32 | 1), false,
+                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    event_send_ours(d, s->buffered_port);
+    return true;
+}
+
 /* The slot that holds the answer; NULL: the server is gone. */
 static volatile struct ioreq *await(struct vcpu *v)
 {
@@ -133,9 +175,12 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
         return false;
     spin_lock(&of(d)->lock);
     struct ioreq_server *s = choose(d, a);
-    if (s)
+    bool done = s && needs_no_answer(a) && put_buffered(d, s, a);
+    if (s && !done)
         post(v, s, a);
     spin_unlock(&of(d)->lock);
+    if (done)
+        return true;
     volatile struct ioreq *slot = s ? await(v) : NULL;
     if (!slot)
         return false;
@@ -144,6 +189,26 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
     slot->state = STATE_IOREQ_NONE;
     WRITE_ONCE(v->hvm->ioreq, NULL);
     return true;
+}
+
+void ioreq_invalidate(struct vcpu *v)
+{
+    const struct ioreq_access all = {
+        .type = IOREQ_TYPE_INVALIDATE, .write = true, .size = 4, .data = ~0UL};
+    struct domain *d = v->domain;
+    for (unsigned i = 0; of(d) && i < SERVERS; i++) {
+        spin_lock(&of(d)->lock);
+        struct ioreq_server *s = server_at(d, i);
+        if (s && s->enabled)
+            post(v, s, &all);
+        else
+            s = NULL;
+        spin_unlock(&of(d)->lock);
+        volatile struct ioreq *slot = s ? await(v) : NULL;
+        if (slot)
+            slot->state = STATE_IOREQ_NONE;
+        WRITE_ONCE(v->hvm->ioreq, NULL);
+    }
 }
 
 void ioreq_answered(struct vcpu *v)

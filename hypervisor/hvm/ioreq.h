@@ -40,6 +40,9 @@ void ioreq_fini(struct domain *d);
  */
 bool ioreq_send(struct vcpu *v, struct ioreq_access *a);
 
+/* Tells every device model to forget what memory it has mapped; by @v as above. */
+void ioreq_invalidate(struct vcpu *v);
+
 void ioreq_answered(struct vcpu *v); /* a device model has signalled: event_consumer */
 
 /* dm_op: the servers of @d, whose device model is domain @owner; @d is borrowed. */

@@ -24,6 +24,8 @@ static int copy_page(struct domain *d, uint64_t gpa, void *buf, size_t n, bool t
         memset(p, 0, n);
     else if (!rc)
         memcpy(buf, p, n);
+    if (!rc && to)
+        p2m_set_dirty(d, gfn(gpa >> PAGE_SHIFT));
     page_put(page);
     return rc;
 }

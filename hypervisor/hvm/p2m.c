@@ -298,7 +298,10 @@ bool p2m_remove(struct domain *d, gfn_t g)
 
 bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page)
 {
-    return take_out(d, g, page, 0);
+    bool was = take_out(d, g, page, 0);
+    if (was && d == current_domain())
+        current_vcpu()->hvm->gave_frames = true;
+    return was;
 }
 
 bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page)
@@ -355,12 +358,50 @@ int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
         return -XEN_ENOENT;
     spin_lock(&p2m_of(d)->lock);
     uint64_t *e = find_slot(d, g, 1, false, &rc);
-    if (e && !(*e & (NPT_LENT | NPT_DEVICE)) && (*e & NPT_P))
-        __atomic_store_n(e, writable ? *e | NPT_RW : *e & ~NPT_RW, __ATOMIC_RELEASE);
-    else if (!rc)
-        rc = -XEN_EINVAL;
+    if (!e || (*e & (NPT_LENT | NPT_DEVICE)) || !(*e & NPT_P))
+        rc = rc ? rc : -XEN_EINVAL;
+    else if (writable) /* in one step each: a CPU may set D meanwhile */
+        __atomic_fetch_or(e, NPT_RW, __ATOMIC_RELEASE);
+    else
+        __atomic_fetch_and(e, ~NPT_RW, __ATOMIC_RELEASE);
     spin_unlock(&p2m_of(d)->lock);
     return rc;
+}
+
+/*
+ * A write that a CPU does by what its TLB knows after we looked and before the caller has flushed
+ * leaves no trace, but then the caller has not yet told anybody to look at the page.
+ */
+int p2m_take_dirty(struct domain *d, gfn_t g)
+{
+    struct p2m *p = p2m_of(d);
+    uint64_t old = 0;
+    int rc;
+    if (!npt_format.dirty)
+        return 1;
+    WRITE_ONCE(p->tracked, true);
+    if (!(lookup(d, g) & npt_format.dirty))
+        return 0;
+    spin_lock(&p->lock);
+    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    if (e)
+        old = __atomic_fetch_and(e, ~npt_format.dirty, __ATOMIC_ACQ_REL);
+    spin_unlock(&p->lock);
+    return rc ? rc : !!(old & npt_format.dirty);
+}
+
+/* A large leaf that is mapped has D: who clears it splits the leaf. */
+void p2m_set_dirty(struct domain *d, gfn_t g)
+{
+    struct p2m *p = p2m_of(d);
+    int rc;
+    if (!READ_ONCE(p->tracked) || (lookup(d, g) & npt_format.dirty))
+        return;
+    spin_lock(&p->lock);
+    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    if (e && (*e & NPT_P))
+        __atomic_fetch_or(e, npt_format.dirty, __ATOMIC_RELEASE);
+    spin_unlock(&p->lock);
 }
 
 struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)

@@ -13,6 +13,7 @@
 
 /* Entries of nested tables: P RW U A D, and PCD. */
 #define PTE_ALL      0x67UL
+#define PTE_DIRTY    0x40UL
 #define PTE_UNCACHED 0x10UL
 
 #define IOPM_ORDER   2 /* 12 KiB */
@@ -49,6 +50,7 @@ bool svm_available(struct npt_format *npt)
     *npt = (struct npt_format){.table = PTE_ALL,
                                .leaf = PTE_ALL,
                                .device = PTE_ALL | PTE_UNCACHED,
+                               .dirty = PTE_DIRTY,
                                .gib = cpu_features.page1gb};
     log_info("SVM: %u address space numbers%s", asids, r[3] & 8 ? ", next rip saved" : "");
     return asids >= 2;

@@ -27,11 +27,14 @@
 #define EPT_WRITE_BACK     (1UL << 14)
 #define EPT_2M             (1UL << 16)
 #define EPT_1G             (1UL << 17)
+#define EPT_AD             (1UL << 21)
 #define EPT_INVEPT         (1UL << 20)
 #define EPT_INVEPT_ALL     (1UL << 26)
 
 /* Entries of EPT (SDM vol. 3, "EPT translation mechanism"). */
 #define EPT_RWX     7UL
+#define EPT_A       (1UL << 8) /* where the CPU has EPT_AD, as is EPT_D */
+#define EPT_D       (1UL << 9)
 #define EPT_TYPE(t) ((t) << 3)
 
 struct vmx_controls vmx_controls __ro_after_init;
@@ -91,9 +94,11 @@ bool __init vmx_detect(struct npt_format *npt)
         log_warn("VMX: not used, as EPT lacks 0x%lx", need_ept & ~ept);
         return false;
     }
-    *npt = (struct npt_format){.table = EPT_RWX,
-                               .leaf = EPT_RWX | EPT_TYPE(TYPE_WRITE_BACK),
-                               .device = EPT_RWX,
+    uint64_t marks = ept & EPT_AD ? EPT_A | EPT_D : 0;
+    *npt = (struct npt_format){.table = EPT_RWX | (marks & EPT_A),
+                               .leaf = EPT_RWX | EPT_TYPE(TYPE_WRITE_BACK) | marks,
+                               .device = EPT_RWX | marks,
+                               .dirty = marks & EPT_D,
                                .gib = ept & EPT_1G};
     log_info("VMX: EPT%s%s, unrestricted guests", npt->gib ? " with 1 GiB pages" : "",
              vmx_has_vpid() ? ", VPID" : "");

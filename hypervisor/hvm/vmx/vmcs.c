@@ -6,15 +6,17 @@
  * for a few bits (cr.c), page faults and CR3 wholly. What the VMCS does not switch is in struct
  * vmx_vcpu: CR2, DR6, the MSRs of SYSCALL and SWAPGS.
  */
+#include "hvm/npt.h"
 #include "hvm/vmx/vmcs.h"
 
 /*
  * NE must be set as long as VMX is on. NW and CD would reach the caches, and neither entry nor exit
  * switches them (SDM vol. 3, "Loading guest control registers"): the guest's are a word in memory.
  */
-#define CR0_OWNED   (CR0_NE | CR0_NW | CR0_CD)
+#define CR0_OWNED      (CR0_NE | CR0_NW | CR0_CD)
 
-#define EPT_POINTER 0x1eUL /* write-back, four levels */
+#define EPT_POINTER    0x1eUL /* write-back, four levels */
+#define EPT_POINTER_AD 0x40UL /* the CPU keeps A and D */
 
 void vmx_vmcs_init(const struct vcpu *v)
 {
@@ -40,7 +42,8 @@ void vmx_vmcs_init(const struct vcpu *v)
     vmwrite(VMCS_TSC_OFFSET, 0);
     vmwrite(VMCS_MSR_BITMAP, virt_to_maddr(vmx_msr_bitmap).a);
     vmwrite(VMCS_VIRTUAL_APIC, virt_to_maddr(s->virtual_apic).a);
-    vmwrite(VMCS_EPT_POINTER, mfn_to_maddr(v->domain->hvm->p2m.root).a | EPT_POINTER);
+    vmwrite(VMCS_EPT_POINTER, mfn_to_maddr(v->domain->hvm->p2m.root).a | EPT_POINTER |
+                                  (npt_format.dirty ? EPT_POINTER_AD : 0));
     if (vmx_has_vpid())
         vmwrite(VMCS_VPID, 1);
     vmwrite(VMCS_CR0_MASK, CR0_OWNED);

@@ -44,6 +44,7 @@ static const uint8_t code[] = {
     0xfa, 0xf4,                   /* cli; hlt */
 };
 static uint8_t window[PAGE_SIZE] __attribute__((aligned(4096)));
+static uint8_t ring_window[PAGE_SIZE] __attribute__((aligned(4096)));
 
 static long dm(uint16_t d, struct xen_dm_op *op)
 {
@@ -66,15 +67,15 @@ static long resource(uint16_t d, unsigned id, unsigned frame, xen_pfn_t *mfn)
     return HC(memory_op, XENMEM_acquire_resource, &r);
 }
 
-/* A page of the hypervisor's shown to @d, at our window. */
-static volatile struct ioreq *map_shown(uint16_t d, xen_pfn_t mfn)
+/* A page of the hypervisor's shown to @d, in place of a page of ours. */
+static volatile void *map_shown(uint16_t d, xen_pfn_t mfn, void *at)
 {
-    struct mmu_update u = {.ptr = pt_entry_maddr(window, 1) | MMU_PT_UPDATE_NO_TRANSLATE,
+    struct mmu_update u = {.ptr = pt_entry_maddr(at, 1) | MMU_PT_UPDATE_NO_TRANSLATE,
                            .val = MAKE_PTE(mfn, PTE_KERN)};
 
     CHECK_EQ(HC(mmu_update, &u, 1, 0, d), 0);
-    asm volatile("invlpg (%0)" ::"r"(window) : "memory");
-    return (volatile struct ioreq *)window;
+    asm volatile("invlpg (%0)" ::"r"(at) : "memory");
+    return at;
 }
 
 static void refused(uint16_t d)
@@ -183,7 +184,7 @@ static void held_on_to(uint16_t d)
     section("pages of a former server");
     CHECK_EQ(dm(d, &first), 0);
     CHECK_EQ(resource(d, first.u.create_ioreq_server.id, 1, &old), 0);
-    volatile struct ioreq *slot = map_shown(d, old);
+    volatile struct ioreq *slot = map_shown(d, old, window);
     uint32_t port = slot->vp_eport;
     CHECK(port);
     CHECK_EQ(DM(d, destroy_ioreq_server, .id = first.u.create_ioreq_server.id), 0);
@@ -220,7 +221,7 @@ static volatile struct ioreq *serve(uint16_t d, uint16_t id, uint32_t *port)
 
     CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
     CHECK_EQ(resource(d, id, 1, &mfn), 0);
-    volatile struct ioreq *slot = map_shown(d, mfn);
+    volatile struct ioreq *slot = map_shown(d, mfn, window);
     struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = slot->vp_eport};
     CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
     *port = b.local_port;
@@ -401,6 +402,239 @@ static void cmos_and_messages(uint16_t d)
     leave(port);
 }
 
+/* --- writes that nobody waits for --- */
+
+#define VGA 0xb8000
+
+static const uint8_t vga_code[] = {
+    0xba, 0x00, 0x50, 0x00, 0x00,                         /* mov $PORT, %edx */
+    0x0f, 0x20, 0xe0, 0x66, 0x0d, 0x00, 0x02,             /* mov %cr4, %eax; or $OSFXSR, %ax */
+    0x0f, 0x22, 0xe0, 0x66, 0x0f, 0x76, 0xc0,             /* mov %eax, %cr4; pcmpeqd %xmm0, %xmm0 */
+    0xb8, 0x44, 0x33, 0x22, 0x11,                         /* mov $0x11223344, %eax */
+    0xa2, 0x00, 0x80, 0x0b, 0x00,                         /* mov %al, VGA */
+    0x66, 0xa3, 0x02, 0x80, 0x0b, 0x00,                   /* mov %ax, VGA + 2 */
+    0xa3, 0x04, 0x80, 0x0b, 0x00,                         /* mov %eax, VGA + 4 */
+    0x66, 0x0f, 0xd6, 0x05, 0x08, 0x80, 0x0b, 0x00,       /* movq %xmm0, VGA + 8 */
+    0xed,                                                 /* in (%dx), %eax */
+    0xb9, 0x00, 0x02, 0x00, 0x00,                         /* mov $512, %ecx */
+    0x89, 0x0c, 0x8d, 0x00, 0x80, 0x0b, 0x00, 0xe2, 0xf7, /* 1: mov %ecx, VGA(,%ecx,4); loop 1b */
+    0xed,                                                 /* in (%dx), %eax */
+    0xa3, 0xfe, 0xff, 0x0b, 0x00,                         /* mov %eax, 0xbfffe: half of it beyond */
+    0xfa, 0xf4,
+};
+
+static void entry(volatile struct buffered_iopage *ring, unsigned slot, unsigned size,
+                  uint32_t addr, uint32_t data)
+{
+    struct buf_ioreq b = *(struct buf_ioreq *)&ring->buf_ioreq[slot];
+
+    CHECK_EQ(b.type, IOREQ_TYPE_COPY);
+    CHECK_EQ(b.dir, IOREQ_WRITE);
+    CHECK_EQ(b.size, size);
+    CHECK_EQ(b.addr, addr);
+    CHECK_EQ(b.data, data);
+}
+
+static void buffered(uint16_t d)
+{
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    struct xen_dm_op info = {.op = XEN_DMOP_get_ioreq_server_info};
+    xen_pfn_t mfn = 0, hole[0x21];
+    struct xen_memory_reservation r = {.domid = d, .nr_extents = 0x21};
+    uint32_t port;
+
+    section("writes that nobody waits for");
+    for (unsigned i = 0; i < r.nr_extents; i++)
+        hole[i] = 0xa0 + i;
+    r.extent_start.p = hole;
+    CHECK_EQ(HC(memory_op, XENMEM_decrease_reservation, &r), r.nr_extents);
+    made.u.create_ioreq_server.handle_bufioreq = HVM_IOREQSRV_BUFIOREQ_ATOMIC;
+    CHECK_EQ(dm(d, &made), 0);
+    uint16_t id = made.u.create_ioreq_server.id;
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 3), 0);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .type = XEN_DMOP_IO_RANGE_MEMORY,
+                   .start = 0xa0000, .end = 0xc0fff),
+             0);
+    CHECK_EQ(resource(d, id, 0, &mfn), 0);
+    volatile struct buffered_iopage *ring = map_shown(d, mfn, ring_window);
+    volatile struct ioreq *slot = serve(d, id, &port);
+    info.u.get_ioreq_server_info.id = id;
+    info.u.get_ioreq_server_info.flags = XEN_DMOP_no_gfns;
+    CHECK_EQ(dm(d, &info), 0);
+    struct evtchn_bind_interdomain b = {.remote_dom = d,
+                                        .remote_port = info.u.get_ioreq_server_info.bufioreq_port};
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+    event_clear(b.local_port);
+
+    /* Only the read at the end is waited for; it comes behind all. */
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_PIO);
+    CHECK(event_pending(b.local_port));
+    CHECK_EQ(ring->read_pointer, 0);
+    CHECK_EQ(ring->write_pointer, 5);
+    entry(ring, 0, 0, VGA, 0x44);
+    entry(ring, 1, 1, VGA + 2, 0x3344);
+    entry(ring, 2, 2, VGA + 4, 0x11223344);
+    entry(ring, 3, 3, VGA + 8, 0xffffffff);
+    CHECK_EQ(ring->buf_ioreq[4].data, 0xffffffff);
+    ring->read_pointer = 5;
+    answer(slot, port);
+    /* As many as there is room for; the last one is waited for. */
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_COPY);
+    CHECK_EQ(slot->addr, VGA + 4);
+    CHECK_EQ(slot->data, 1);
+    CHECK_EQ(ring->write_pointer, 5 + IOREQ_BUFFER_SLOT_NUM);
+    entry(ring, 5, 2, VGA + 4 * 512, 512);
+    entry(ring, 4, 2, VGA + 4 * 2, 2);
+    ring->read_pointer = 5 + IOREQ_BUFFER_SLOT_NUM;
+    answer(slot, port);
+    one(slot, port, IOREQ_READ, PORT, 0x11223344, 4);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_COPY);
+    CHECK_EQ(slot->addr, 0xc0000); /* no more of VGA's */
+    entry(ring, 5, 1, 0xbfffe, 0x3344);
+    CHECK_EQ(ring->read_pointer, 5); /* both started anew */
+    CHECK_EQ(ring->write_pointer, 6);
+    leave(port);
+    map_rw(ring_window);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+}
+
+/* --- frames that the guest gives up --- */
+
+static const uint8_t give_code[] = {
+    0xbc, 0x00, 0x70, 0x00, 0x00,             /* mov $0x7000, %esp */
+    0xb9, 0x00, 0x00, 0x00, 0x40,             /* mov $0x40000000, %ecx */
+    0xb8, 0x00, 0x40, 0x00, 0x00, 0x31, 0xd2, /* mov $0x4000, %eax; xor %edx, %edx */
+    0x0f, 0x30,                               /* wrmsr: the hypercall page is there */
+    0xbb, 0x01, 0x00, 0x00, 0x00,             /* mov $XENMEM_decrease_reservation, %ebx */
+    0xb9, 0x00, 0x30, 0x00, 0x00,             /* mov $0x3000, %ecx */
+    0xb8, 0x80, 0x41, 0x00, 0x00,             /* mov $0x4000 + 32 * memory_op, %eax */
+    0xff, 0xd0, 0xa3, 0x00, 0x20, 0x00, 0x00, /* call *%eax; mov %eax, HVM_RESULT_AT */
+    0xfa, 0xf4,
+};
+/* 32-bit code's struct xen_memory_reservation, and the one frame number that it names. */
+static const uint32_t give_what[] = {0x3020, 1, 0, 0, DOMID_SELF, 0, 0, 0, 0x50};
+
+static void told(volatile struct ioreq *slot, uint32_t port)
+{
+    CHECK(asked(slot));
+    CHECK_EQ(slot->type, IOREQ_TYPE_INVALIDATE);
+    answer(slot, port);
+}
+
+/* Each device model hears of it before the guest goes on: it may have the frame mapped. */
+static void given_up(uint16_t d)
+{
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    xen_pfn_t mfn = 0;
+    uint32_t port;
+    void *at = map_gfn(d, 3);
+
+    section("frames that the guest gives up");
+    CHECK(at);
+    if (!at)
+        return;
+    memcpy(at, give_what, sizeof(give_what));
+    unmap_gfn(at);
+    for (unsigned i = 0; i < 3; i++) /* the one in the middle is not enabled */
+        CHECK_EQ(dm(d, &made), 0);
+    uint16_t id = made.u.create_ioreq_server.id;
+    CHECK_EQ(DM(d, set_ioreq_server_state, .id = id, .enabled = 1), 0);
+    CHECK_EQ(resource(d, id, 1, &mfn), 0);
+    volatile struct ioreq *other = map_shown(d, mfn, ring_window);
+    struct evtchn_bind_interdomain b = {.remote_dom = d, .remote_port = other->vp_eport};
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_bind_interdomain, &b), 0);
+    volatile struct ioreq *slot = serve(d, id - 2, &port);
+
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    CHECK(asked(slot));
+    CHECK_EQ(other->state, STATE_IOREQ_NONE);
+    result_is(d, 0); /* it waits */
+    told(slot, port);
+    told(other, b.local_port);
+    for (unsigned i = 0; i < 500 && other->state != STATE_IOREQ_NONE; i++)
+        nap(1000000);
+    nap(5000000);
+    result_is(d, 1);
+    leave(port);
+    map_rw(ring_window);
+    CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &(struct evtchn_close){b.local_port}), 0);
+}
+
+/* --- which pages the guest has written --- */
+
+static const uint8_t writer_code[] = {
+    0xba, 0x00, 0x50, 0x00, 0x00, /* mov $PORT, %edx */
+    0xed, 0x89, 0x00,             /* 1: in (%dx), %eax; mov %eax, (%eax) */
+    0xed, 0x89, 0xc7,             /* in (%dx), %eax; mov %eax, %edi */
+    0xbe, 0x00, 0x00, 0x00, 0xe0, /* mov $MEMORY, %esi */
+    0xa5, 0xeb, 0xf2,             /* movsl: done for it; jmp 1b */
+};
+
+/* Bit i: page i of the first @n was written since the last call; the bytes behind are left alone.
+ */
+static uint64_t written(uint16_t d, unsigned n)
+{
+    struct xen_dm_op op = {.op = XEN_DMOP_track_dirty_vram, .u.track_dirty_vram.nr = n};
+    uint8_t bits[9];
+    struct xen_dm_op_buf buf[2] = {{.size = sizeof(op)}, {.size = (n + 7) / 8}};
+    uint64_t word = 0;
+
+    memset(bits, 0xa5, sizeof(bits));
+    buf[0].h.p = &op;
+    buf[1].h.p = bits;
+    CHECK_EQ(HC(dm_op, d, 2, buf), 0);
+    CHECK_EQ(bits[(n + 7) / 8], 0xa5);
+    memcpy(&word, bits, (n + 7) / 8);
+    return word;
+}
+
+static void writes(uint16_t d)
+{
+    struct xen_dm_op made = {.op = XEN_DMOP_create_ioreq_server};
+    struct xen_dm_op far = {.op = XEN_DMOP_track_dirty_vram,
+                            .u.track_dirty_vram = {.nr = 64, .first_pfn = 1UL << 50}};
+    struct xen_dm_op_buf buf[2] = {{.size = sizeof(far)}, {.size = 8}};
+    uint32_t port;
+
+    section("pages that the guest has written");
+    CHECK_EQ(dm(d, &made), 0);
+    uint16_t id = made.u.create_ioreq_server.id;
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .start = PORT, .end = PORT + 3), 0);
+    CHECK_EQ(RANGE(d, map_io_range_to_ioreq, .id = id, .type = XEN_DMOP_IO_RANGE_MEMORY,
+                   .start = MEMORY, .end = MEMORY + PAGE_SIZE - 1),
+             0);
+    volatile struct ioreq *slot = serve(d, id, &port);
+    CHECK_EQ(written(d, 64), ~0UL); /* as nobody has seen them yet */
+    CHECK_EQ(written(d, 64), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    one(slot, port, IOREQ_READ, PORT, 0x11010, 4);
+    CHECK(asked(slot));
+    CHECK_EQ(written(d, 17), 0); /* page 17 is not among them */
+    CHECK_EQ(written(d, 64), 1UL << 17);
+    CHECK_EQ(written(d, 64), 0);
+    one(slot, port, IOREQ_READ, PORT, 0x13000, 4);
+    CHECK(asked(slot));
+    CHECK_EQ(slot->addr, MEMORY);
+    slot->data = 0x1234;
+    answer(slot, port);
+    one(slot, port, IOREQ_READ, PORT, 0x11020, 4); /* its TLB knows the page */
+    CHECK(asked(slot));
+    CHECK_EQ(written(d, 64), 1UL << 17 | 1UL << 19);
+    CHECK_EQ(DM(d, track_dirty_vram, .nr = 0), 0);
+    /* What cannot be said is not forgotten for good: the device model hears of it, and draws all.
+     */
+    buf[0].h.p = &far;
+    CHECK_EQ(HC(dm_op, d, 2, buf), -XEN_EFAULT);
+    buf[1].h.p = (void *)slot;
+    far.u.track_dirty_vram.first_pfn = ~0UL - 5;
+    CHECK_EQ(HC(dm_op, d, 2, buf), -XEN_EINVAL);
+    leave(port);
+}
+
 void device_model(void)
 {
     uint64_t before = free_pages();
@@ -417,6 +651,24 @@ void device_model(void)
     d = hvm_build(WHOLE_PC);
     put_code(d, pc_code, sizeof(pc_code));
     cmos_and_messages(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+
+    d = hvm_build(WHOLE_PC);
+    put_code(d, vga_code, sizeof(vga_code));
+    buffered(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+
+    d = hvm_build(WHOLE_PC);
+    put_code(d, give_code, sizeof(give_code));
+    given_up(d);
+    CHECK_EQ(destroy(d), 0);
+    check_free(before, __FILE__, __LINE__);
+
+    d = hvm_build(WHOLE_PC);
+    put_code(d, writer_code, sizeof(writer_code));
+    writes(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);
 }
