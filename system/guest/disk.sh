@@ -40,7 +40,7 @@ put_grub()
 {
     local image=$1 grub=/usr/lib/grub/i386-pc
     grub-mkimage -O i386-pc -p '(hd0,msdos1)/boot/grub' -o "$image.core" biosdisk part_msdos ext2 \
-        normal linux serial terminal echo test reboot halt
+        normal linux serial terminal vbe gfxterm font echo test reboot halt
     dd if=$grub/boot.img of="$image" bs=440 count=1 conv=notrunc status=none
     dd if="$image.core" of="$image" bs=512 seek=1 conv=notrunc status=none
     rm -f "$image.core"
@@ -54,7 +54,7 @@ put_grub_efi()
     printf '%s\n' 'search --file /boot/grub/grub.cfg --set=root' 'set prefix=($root)/boot/grub' \
         >"$image.cfg"
     grub-mkimage -O x86_64-efi -p /boot/grub -c "$image.cfg" -o "$image.efi" part_msdos fat ext2 \
-        search search_fs_file normal linux serial terminal echo test reboot halt
+        search search_fs_file normal linux serial terminal efi_gop gfxterm font echo test reboot halt
     mformat -i "$at" -T $((ESP_MIB * 2048)) -h 64 -s 32 -H $(($2 * 2048)) ::
     mmd -i "$at" ::/EFI ::/EFI/BOOT
     mcopy -i "$at" "$image.efi" ::/EFI/BOOT/BOOTX64.EFI

@@ -234,9 +234,10 @@ class Machine:
         return int(self.check("xl info free_memory"))
 
     def free_pages(self):
-        """The same to the page: the hypervisor's own count in its log."""
+        """The same to the page: the hypervisor's own count in its log, where it is Trilby."""
         self.check("xl debug-keys M; sleep 0.2")
-        return int(re.findall(r"memory: (\d+) of \d+ pages free", self.check("xl dmesg"))[-1])
+        counts = re.findall(r"memory: (\d+) of \d+ pages free", self.check("xl dmesg"))
+        return int(counts[-1]) if counts else self.free_memory() * 256
 
     def domid(self, name):
         return int(self.check(f"xl domid {name}"))

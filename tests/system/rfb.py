@@ -8,7 +8,7 @@ import time
 import screen
 
 KEYS = {"\n": 0xff0d, "\b": 0xff08, "\t": 0xff09, "\x1b": 0xff1b, "ctrl": 0xffe3, "alt": 0xffe9,
-        "shift": 0xffe1, "left": 0xff51, "down": 0xff54, **{f"F{n}": 0xffbd + n for n in range(1, 13)}}
+        "shift": 0xffe1, "left": 0xff51, "up": 0xff52, "down": 0xff54, **{f"F{n}": 0xffbd + n for n in range(1, 13)}}
 
 SHIFTED = '~!@#$%^&*()_+{}|:"<>?' # on the keyboard that QEMU takes us to have
 
@@ -97,6 +97,22 @@ class Screen:
         for down, order in ((1, codes), (0, codes[::-1])):
             for code in order:
                 self.peer.sendall(struct.pack(">BBxxI", 4, down, code))
+
+    def click(self, x, y):
+        """The first button of the pointer, at a point of the screen that it is moved to before."""
+        for buttons in (0, 1, 0):
+            self.peer.sendall(struct.pack(">BBHH", 5, buttons, x, y))
+            time.sleep(0.2)
+
+    def press_until_seen(self, key, tries=10):
+        """For programs that lose keys while they begin: again and again, until the picture changes."""
+        before = self.points()
+        for _ in range(tries):
+            self.press(key)
+            time.sleep(3)
+            if self.points() != before:
+                return
+        raise AssertionError(f"{key!r} changes nothing on the screen")
 
     def type(self, text):
         for key in text:

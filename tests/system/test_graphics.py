@@ -26,11 +26,21 @@ def learn(host, name, view):
     """Glyphs from a row of known text on the third terminal."""
     host.guest(name, f"echo {base64.b64encode(screen.ASCII.encode()).decode()} | base64 -d >/tmp/row;"
                " busybox chvt 3; (printf '\\033c'; cat /tmp/row) >/dev/tty3; sleep 2")
-    return screen.learn(view.rows()[0])
+    return glyphs_of(host, view.rows)
+
+
+def glyphs_of(host, rows):
+    """From a picture whose first row will be of all characters: what is drawn comes some time later."""
+    for _ in range(60):
+        first = rows()[0]
+        if len(set(first[:94])) == 94:
+            return screen.learn(first)
+        host.check("sleep 1")
+    raise AssertionError(f"{len(set(first[:94]))} of 94 characters in the first row")
 
 
 def shows(host, view, glyphs, pattern, tries=20):
-    """Waits for text on the screen: what a kernel draws comes some time later."""
+    """Waits for text on the screen."""
     for _ in range(tries):
         text = screen.text(view.rows(), glyphs)
         if re.search(pattern, text):
@@ -49,7 +59,7 @@ def one(host):
 
 def test_screen_and_keyboard(one):
     domid = one.domid("one")
-    with rfb.Screen(one, port(one, "one")) as view:
+    with rfb.Screen(one, one.vnc_port("one")) as view:
         glyphs = learn(one, "one", view)
         assert (view.width, view.height) == (800, 600)
 
@@ -116,50 +126,103 @@ def desktop(slot):
                        xen="loglvl=all guest_loglvl=all")
 
 
-XORG = """Section "Device"
+# Makes a configuration of the X server out of the input devices that the kernel found, and starts it
+# with a terminal that begins with the row in /tmp/row.
+START_X = r"""
+event() { awk -v RS= -v name="$1" '$0 ~ name && match($0, /event[0-9]+/) {
+    print substr($0, RSTART, RLENGTH); exit }' /proc/bus/input/devices; }
+cat >/tmp/xorg.conf <<END
+Section "Device"
     Identifier "screen"
     Driver "fbdev"
 EndSection
 Section "InputDevice"
     Identifier "keys"
     Driver "evdev"
-    Option "Device" "/dev/input/event0"
+    Option "Device" "/dev/input/$(event 'Virtual Keyboard|Set 2 keyboard')"
+EndSection
+Section "InputDevice"
+    Identifier "mouse"
+    Driver "evdev"
+    Option "Device" "/dev/input/$(event 'Virtual Pointer|Mouse')"
 EndSection
 Section "ServerLayout"
     Identifier "all"
     InputDevice "keys" "CoreKeyboard"
+    InputDevice "mouse" "CorePointer"
     Option "AutoAddDevices" "false"
 EndSection
+END
+(Xorg :0 -config /tmp/xorg.conf -ac -novtswitch vt7 >/tmp/x.log 2>&1 &)
+for i in $(seq 60); do [ -S /tmp/.X11-unix/X0 ] && break; sleep 1; done
+[ -S /tmp/.X11-unix/X0 ] || tail -n 30 /tmp/x.log
+busybox chvt 7
+(DISPLAY=:0 xterm -geometry 100x24+0+0 -b 0 -bw 0 +sb -fn 6x13 -bg black -fg white \
+    -e sh -c 'cat /tmp/row; echo; exec sh' >/tmp/xterm.log 2>&1 &)
 """
 
 
+def x_server(host, name, view):
+    """What is typed and clicked reaches a program under an X server, which draws on the screen."""
+    def put(text, path):
+        return f"echo {base64.b64encode(text.encode()).decode()} | base64 -d >{path}; "
+
+    def rows():
+        return screen.cells((view.width, view.height, view.lit()), 6, 13)
+
+    def wait(pattern):
+        for _ in range(30):
+            seen = screen.text(rows(), glyphs)
+            if re.search(pattern, seen):
+                return
+            host.check("sleep 1")
+        raise AssertionError(f"no {pattern!r} on the screen:\n{seen}")
+
+    host.guest(name, put(screen.ASCII, "/tmp/row") + put(START_X, "/tmp/start") + "bash /tmp/start", 200)
+    glyphs = glyphs_of(host, rows)
+    view.type("echo $((6*7)) typed | tr a-z A-Z\n")
+    wait(r"(?m)^42 TYPED$")
+    # A terminal that reports clicks (xterm's control sequences, "X10 mouse reporting"): button 1.
+    view.type("stty raw; printf '\\033[?9h'; busybox head -c 4 | od -c; stty -raw\n")
+    host.check("sleep 2")
+    view.click(350, 250)
+    view.click(300, 200)
+    wait(r"033 +\[ +M")
+
+
 def test_desktop(desktop):
-    """An X server draws on the guest's screen; what is typed reaches a program under it."""
     host = desktop
     host.create("one", memory=256, vcpus=2, disk=[m.disk("/dev/vdb")],
                 vfb=["vnc=1,vnclisten=127.0.0.1,vncunused=1"])
-    config = base64.b64encode(XORG.encode()).decode()
-    row = base64.b64encode(screen.ASCII.encode()).decode()
-    host.guest("one", f"echo {config} | base64 -d >/tmp/xorg.conf; echo {row} | base64 -d >/tmp/row;"
-               " (Xorg :0 -config /tmp/xorg.conf -ac -novtswitch vt7 >/tmp/x.log 2>&1 &);"
-               " for i in $(seq 60); do [ -S /tmp/.X11-unix/X0 ] && break; sleep 1; done;"
-               " [ -S /tmp/.X11-unix/X0 ] || tail -n 30 /tmp/x.log; busybox chvt 7;"
-               " (DISPLAY=:0 xterm -geometry 100x24+0+0 -b 0 -bw 0 +sb -fn 6x13 -bg black -fg white"
-               " -e sh -c 'cat /tmp/row; echo; exec sh' >/tmp/xterm.log 2>&1 &)", 200)
     with rfb.Screen(host, host.vnc_port("one")) as view:
-        def rows():
-            return screen.cells((view.width, view.height, view.lit()), 6, 13)
-        for _ in range(30):
-            first = rows()
-            if len(set(first[0][:94])) == 94:
-                break
-            host.check("sleep 1")
-        glyphs = screen.learn(first[0])
-        view.type("echo $((6*7)) typed | tr a-z A-Z\n")
-        for _ in range(30):
-            seen = screen.text(rows(), glyphs)
-            if re.search(r"(?m)^42 TYPED$", seen):
-                break
-            host.check("sleep 1")
-        assert re.search(r"(?m)^42 TYPED$", seen), seen
+        x_server(host, "one", view)
     host.check("xl destroy one", 60)
+
+
+def test_full_desktop(desktop):
+    """The same in a PC: a graphical boot menu, the kernel's messages, terminals, an X server; all by
+    the emulated graphics card, keyboard and mouse."""
+    host = desktop
+    host.create("pc", login=False, type="hvm", memory=384, vcpus=2, vnc=1, serial="pty", hdtype="ahci",
+                vkb_device=0, vga="stdvga", disk=[m.disk("/dev/vdb", "hda")])
+    with rfb.Screen(host, host.vnc_port("pc")) as view:
+        host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
+        for _ in range(120):
+            if sum(view.lit()) > 3000 and (view.width, view.height) == (800, 600):
+                break
+            host.check("sleep 0.5")
+        view.press_until_seen("down") # which stops the countdown
+        view.press_until_seen("up")
+        view.press("\n")
+        host.guest("pc", "true", 300)
+        glyphs = learn(host, "pc", view)
+        view.press("ctrl", "alt", "F1")
+        said = shows(host, view, glyphs, "login:")
+        assert re.search(r"(?m)^\[ *\d+\.\d{6}\] \S", said), said
+        view.press("ctrl", "alt", "F2")
+        view.type("root\n")
+        shows(host, view, glyphs, r"(?m)~#$")
+        view.type("echo $((6*7)); tty\n")
+        shows(host, view, glyphs, r"(?m)^42\n/dev/tty2$")
+        x_server(host, "pc", view)
+    host.check("xl destroy pc", 60)
