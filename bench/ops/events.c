@@ -109,6 +109,9 @@ static void timer_setup(void)
     MUST(HC(event_channel_op, EVTCHNOP_bind_virq, &b));
     timer = b.port;
     event_mask(timer, true);
+    /* What the hypervisor does while idle, it has done then. */
+    MUST(HC(set_timer_op, time_now() + 5000000000));
+    take(timer);
 }
 
 static void timer_set(unsigned n)

@@ -7,8 +7,9 @@
  *
  * Nothing happens to contents when memory is freed, so freeing is always short. Each free frame
  * remembers whether its contents are known to be zero (FREE_DIRTY) and since when no guest uses it
- * (tlb_stamp). Allocation flushes the TLBs of CPUs that have not flushed since, and only then
- * clears: before the flush a stale TLB entry could still write to the frame.
+ * (tlb_stamp). CPUs that idle clear free frames where they are (buddy_scrub()); allocation clears
+ * what is left. Either flushes the TLBs of CPUs that have not flushed since, and only then clears:
+ * before the flush a stale TLB entry could still write to the frame.
  *
  * Free frames have refs 0; the first one of a block has FREE_HEAD and the order in its type word,
  * the others neither. Lists are threaded through next and prev.
@@ -17,7 +18,7 @@
  * than is promised to others, and uses up the domain's own claim in the same step, so no frame is
  * missing for a promise even while it is on its way. The hypervisor's own needs go first.
  *
- * Lock: one, RANK_BUDDY; clearing and flushing happen outside it.
+ * Lock: one, RANK_BUDDY; flushing happens outside it, and so does clearing for an allocation.
  */
 #include "console/console.h"
 #include "cpu/cpu.h"
@@ -34,6 +35,13 @@ static uint32_t orders_free[ZONES];                /* bit per order: its list is
 static uint32_t zones_free;                        /* bit per zone: it has any block */
 static uint64_t free_pages;
 static uint64_t claims; /* sum of d->claimed */
+
+#define SCRUB_LOOKS 64  /* frames that one step looks at */
+#define SCRUB_FLUSH 256 /* frames that must have come back before a CPU is disturbed for them */
+static uint64_t scrub_from = ~0UL,
+                scrub_to; /* what was freed and not yet looked at is in between */
+static uint64_t freed;    /* frames since the last flush for scrubbing */
+static bool scrubbing;    /* [a] a CPU is at it */
 
 static unsigned zone_of(uint64_t frame)
 {
@@ -86,6 +94,9 @@ static bool block_is_free(uint64_t frame, unsigned order)
 static void free_block(uint64_t frame, unsigned order)
 {
     free_pages += 1UL << order;
+    freed += 1UL << order;
+    scrub_from = min(scrub_from, frame);
+    scrub_to = max(scrub_to, frame + (1UL << order));
     while (order < BUDDY_MAX_ORDER) {
         uint64_t buddy = frame ^ (1UL << order);
         if (!block_is_free(buddy, order))
@@ -120,12 +131,18 @@ static uint64_t take_block(unsigned order, uint32_t allowed)
     return 0;
 }
 
+/* Lock held. The order, @order or more, of the free block around @frame; above all orders: none. */
+static unsigned block_around(uint64_t frame, unsigned order)
+{
+    while (order <= BUDDY_MAX_ORDER && !block_is_free(frame & ~((1UL << order) - 1), order))
+        order++;
+    return order;
+}
+
 /* Lock held. The block of that order at @frame leaves the free one that has it inside, if any. */
 static bool take_block_at(uint64_t frame, unsigned order)
 {
-    unsigned o = order;
-    while (o <= BUDDY_MAX_ORDER && !block_is_free(frame & ~((1UL << o) - 1), o))
-        o++;
+    unsigned o = block_around(frame, order);
     if (o > BUDDY_MAX_ORDER)
         return false;
     uint64_t head = frame & ~((1UL << o) - 1);
@@ -140,7 +157,15 @@ static bool take_block_at(uint64_t frame, unsigned order)
     return true;
 }
 
-/* CPUs that may still hold translations of a former owner forget them. */
+/* CPUs that may still hold translations of a former owner, as of that stamp; false: none. */
+static inline bool former_users(uint32_t stamp, struct cpu_mask *mask)
+{
+    *mask = cpus_online;
+    tlb_filter(mask, stamp);
+    return bitmap_next_set(mask->bits, MAX_CPUS, 0) < MAX_CPUS;
+}
+
+/* They forget them. */
 static void flush_former_uses(const struct page *page, uint64_t n)
 {
     uint32_t latest = 0;
@@ -149,11 +174,8 @@ static void flush_former_uses(const struct page *page, uint64_t n)
         if (s && (!latest || (int32_t)(s - latest) > 0))
             latest = s;
     }
-    if (!latest)
-        return;
-    struct cpu_mask mask = cpus_online;
-    tlb_filter(&mask, latest);
-    if (bitmap_next_set(mask.bits, MAX_CPUS, 0) < MAX_CPUS)
+    struct cpu_mask mask;
+    if (latest && former_users(latest, &mask))
         tlb_flush_mask(&mask);
 }
 
@@ -257,6 +279,53 @@ void buddy_return(struct page *page)
     spin_lock(&lock);
     free_block(page_to_mfn(page).n, 0);
     spin_unlock(&lock);
+}
+
+/* Lock held. Looks at some frames; the one that is to be cleared, or NULL. */
+static struct page *next_dirty(void)
+{
+    for (unsigned n = 0; n < SCRUB_LOOKS && scrub_from < scrub_to; n++, scrub_from++) {
+        struct page *page = mfn_to_page(mfn(scrub_from));
+        /* One that is dirty but in no block is on its way to somebody. */
+        if (mfn_is_ram(mfn(scrub_from)) && (page->type & FREE_DIRTY) &&
+            block_around(scrub_from, 0) <= BUDDY_MAX_ORDER)
+            return page;
+    }
+    if (scrub_from >= scrub_to) {
+        scrub_from = ~0UL;
+        scrub_to = 0;
+    }
+    return NULL;
+}
+
+/*
+ * A frame is cleared with the lock held, so that it need not be taken out of its block: who waits
+ * meanwhile waits no longer than if he had to clear it himself.
+ */
+bool buddy_scrub(void)
+{
+    bool flush = false, wait = false;
+    struct cpu_mask mask;
+    if (READ_ONCE(scrub_from) >= READ_ONCE(scrub_to) ||
+        __atomic_exchange_n(&scrubbing, true, __ATOMIC_ACQUIRE))
+        return false;
+    spin_lock(&lock);
+    struct page *page = next_dirty();
+    if (page && page->tlb_stamp && former_users(page->tlb_stamp, &mask)) {
+        flush = freed >= SCRUB_FLUSH;
+        wait = !flush;
+        freed = flush ? 0 : freed;
+    } else if (page) {
+        page_clear(page_to_virt(page));
+        page->type &= ~FREE_DIRTY;
+        page->tlb_stamp = 0;
+        count(TRACE_pages_scrubbed_idle);
+    }
+    spin_unlock(&lock);
+    if (flush)
+        tlb_flush_mask(&mask);
+    __atomic_store_n(&scrubbing, false, __ATOMIC_RELEASE);
+    return !wait;
 }
 
 void buddy_add_range(mfn_t first, uint64_t frames)

@@ -3,7 +3,7 @@
  *
  * A page's life: buddy -> page_assign -> typed by mappings (PV) or entered in a p2m (HVM) ->
  * references from mappings and grants come and go -> the allocation reference is dropped ->
- * last reference gone -> TLB stamp taken -> buddy, which clears it when it gives it out again.
+ * last reference gone -> TLB stamp taken -> buddy, which clears it before it gives it out again.
  *
  * Types (the isolation argument of PV guests, mm/page_type.c): a frame has one type at a time and
  * counts its uses as that type. It changes type only at count zero, after a TLB flush of every CPU
@@ -182,6 +182,11 @@ struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, un
                             uint64_t *claimed);
 /* The 2^order frames from @m on, all of them free; NULL when they are not. */
 struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags);
+/*
+ * A step of clearing what is free, of at most a page: for a CPU that has nothing else to do, with
+ * no lock held. False: nothing to do now.
+ */
+bool buddy_scrub(void);
 uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
 uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);

@@ -199,6 +199,8 @@ static void idle_loop(void)
     for (;;) {
         if (READ_ONCE(this_cpu()->need_resched))
             schedule();
+        else if (buddy_scrub())
+            __asm__ volatile("sti; nop; cli" ::: "memory");
         else
             __asm__ volatile("sti; hlt; cli" ::: "memory");
     }

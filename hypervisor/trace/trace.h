@@ -20,6 +20,7 @@
     X(tlb_flushes) \
     X(tlb_shootdowns) \
     X(pages_scrubbed) \
+    X(pages_scrubbed_idle) \
     X(grant_maps) \
     X(grant_unmaps) \
     X(grant_copies) \

@@ -126,6 +126,8 @@ static void against_model(void **state)
             }
             block[blocks++] = (struct block){p, order};
             free -= n;
+        } else if (rand() % 8 == 0) {
+            buddy_scrub();
         } else if (blocks) {
             unsigned i = rand() % blocks;
             uint64_t first = page_to_mfn(block[i].page).n, n = 1UL << block[i].order;
@@ -233,6 +235,73 @@ static void flush_before_reuse(void **state)
     fake_domain_free(d);
 }
 
+static bool is_zero(const struct page *p)
+{
+    const uint64_t *word = page_to_virt(p);
+    for (unsigned w = 0; w < 512; w++)
+        if (word[w])
+            return false;
+    return true;
+}
+
+static void scrub_all(void)
+{
+    while (buddy_scrub())
+        ;
+}
+
+/* What is free becomes zero where it is, and nothing else does. */
+static void scrubbing(void **state)
+{
+    struct page *ours = page_alloc(3, ALLOC_ZERO), *freed = page_alloc(4, 0);
+    memset(page_to_virt(ours), 0x55, 8 * PAGE_SIZE);
+    memset(page_to_virt(freed), 0x55, 16 * PAGE_SIZE);
+    page_free(freed, 4);
+    scrub_all();
+    for (uint64_t f = FIRST; f < FAKE_FRAMES; f++) {
+        struct page *p = mfn_to_page(mfn(f));
+        if (p >= ours && p < ours + 8)
+            assert_int_equal(*(uint8_t *)page_to_virt(p), 0x55);
+        else
+            assert_true(is_zero(p) && !(p->type & FREE_DIRTY));
+    }
+    assert_false(buddy_scrub());
+    /* What is zero is not cleared once more. */
+    uint64_t before = this_cpu()->counters[TRACE_pages_scrubbed];
+    struct page *p = page_alloc(6, ALLOC_ZERO);
+    assert_int_equal(this_cpu()->counters[TRACE_pages_scrubbed], before);
+    page_free(p, 6);
+    page_free(ours, 3);
+}
+
+/* Nobody is disturbed for a few frames; for many, the TLBs are flushed once, and before. */
+static void scrubbing_flushes(void **state)
+{
+    struct domain *d = fake_domain_new(1, 0, false);
+    struct page *p[300];
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 300; i++) {
+            p[i] = page_alloc(0, 0);
+            assert_int_equal(page_assign(d, p[i], 0), 0);
+            memset(page_to_virt(p[i]), 0x55, PAGE_SIZE);
+        }
+        fake_tlb_flushes = 0;
+        fake_domain_page_drop(p[0]);
+        scrub_all();
+        if (round) { /* in the first one others have come back before */
+            assert_false(is_zero(p[0]));
+            assert_int_equal(fake_tlb_flushes, 0);
+        }
+        for (unsigned i = 1; i < 300; i++)
+            fake_domain_page_drop(p[i]);
+        scrub_all();
+        for (unsigned i = 0; i < 300; i++)
+            assert_true(is_zero(p[i]));
+        assert_true(fake_tlb_flushes == 1 || !round);
+    }
+    fake_domain_free(d);
+}
+
 static void claims(void **state)
 {
     struct domain *d = fake_domain_new(1, 0, false), *other = fake_domain_new(2, 0, false);
@@ -291,6 +360,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(limits, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_frees, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_before_reuse, setup, teardown),
+        cmocka_unit_test_setup_teardown(scrubbing, setup, teardown),
+        cmocka_unit_test_setup_teardown(scrubbing_flushes, setup, teardown),
         cmocka_unit_test_setup_teardown(claims, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

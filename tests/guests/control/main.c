@@ -190,6 +190,19 @@ static long create_full(uint16_t *id)
     return 0;
 }
 
+/* Once nothing waits for a grace period any more. */
+static uint64_t settled_pages(void)
+{
+    uint64_t last = 0, now;
+
+    for (unsigned same = 0; same < 30; last = now) {
+        nap(50000000);
+        now = free_pages();
+        same = now == last ? same + 1 : 0;
+    }
+    return last;
+}
+
 static void many(void)
 {
     uint64_t before;
@@ -203,8 +216,7 @@ static void many(void)
         create_full(&ids[i]);
     for (unsigned i = 0; i < 16; i++)
         destroy(ids[i]);
-    nap(1000000000);
-    before = free_pages();
+    before = settled_pages();
     for (unsigned i = 0; i < 16; i++)
         n += create_with(plain_config(), 0, &ids[i]) == 0;
     CHECK_EQ(n, 16);
@@ -225,15 +237,16 @@ static void many(void)
     for (unsigned i = 0; i < 16; i++)
         CHECK_EQ(destroy(ids[i]), 0);
     check_free(before, __FILE__, __LINE__);
-    /* And over and over: nothing is lost on the way, once caches have what they keep. */
-    for (unsigned i = 0; i < 110; i++) {
-        if (i == 10) {
-            nap(1000000000);
-            before = free_pages();
-        }
-        if (create_full(&ids[0]))
+    /*
+     * And over and over: nothing is lost on the way, once caches have what they keep. How much that
+     * is depends on how many dead ones wait for their grace period at once.
+     */
+    for (unsigned round = 0; round < 8; round++) {
+        before = settled_pages();
+        for (unsigned i = 0; i < 30 && !create_full(&ids[0]); i++)
+            destroy(ids[0]);
+        if (settled_pages() == before)
             break;
-        destroy(ids[0]);
     }
     check_free(before, __FILE__, __LINE__);
 }
