@@ -318,7 +318,7 @@ static int rebind(struct domain *d, struct channel *ch, struct vcpu *v)
     case CHANNEL_INTERDOMAIN:
         break;
     case CHANNEL_PIRQ:
-        pirq_affinity(d, ch->u.pirq, v->sched.cpu);
+        pirq_affinity(ch, v->sched.cpu);
         break;
     default:
         return -XEN_EINVAL;
@@ -365,7 +365,7 @@ static int close_locked(struct domain *d, struct channel *ch)
         WRITE_ONCE(peer->state, CHANNEL_UNBOUND);
         break;
     case CHANNEL_PIRQ:
-        pirq_detach(d, ch->u.pirq);
+        pirq_detach(ch);
         break;
     case CHANNEL_VIRQ:
         virq_unbind(ch);

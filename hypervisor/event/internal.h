@@ -129,9 +129,9 @@ void fifo_destroy(struct domain *d);
 
 /* pirq.c: called with the event lock held. */
 int __must_check pirq_attach(struct domain *d, unsigned pirq, struct channel *ch);
-void pirq_detach(struct domain *d, unsigned pirq);
+void pirq_detach(struct channel *ch);
 unsigned pirq_astray(struct domain *d); /* how many lead to a port that is not theirs */
-void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu);
+void pirq_affinity(struct channel *ch, unsigned cpu);
 
 /* One frame of the guest's, written by us: reference and WRITABLE type taken. */
 struct page *__must_check event_get_guest_page(struct domain *d, gfn_t g);

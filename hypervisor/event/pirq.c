@@ -99,21 +99,27 @@ int pirq_attach(struct domain *d, unsigned pirq, struct channel *ch)
     return rc;
 }
 
+/* Lock held. What @ch is bound to; NULL: that was unmapped, and the number may be another port's.
+ */
+static struct pirq *pirq_of(const struct pirq_table *t, const struct channel *ch)
+{
+    struct pirq *p = pirq_at(t, ch->u.pirq);
+    return p && p->channel == ch ? p : NULL;
+}
+
 static void detach_locked(struct pirq_table *t, struct pirq *p)
 {
-    if (!p->channel)
-        return;
     WRITE_ONCE(p->channel, NULL);
     irq_unbind(p->irq);
     __atomic_store_n(&p->in_service, false, __ATOMIC_RELAXED);
     eoi_map_update(t, p);
 }
 
-void pirq_detach(struct domain *d, unsigned pirq)
+void pirq_detach(struct channel *ch)
 {
-    struct pirq_table *t = d->pirq;
+    struct pirq_table *t = ch->domain->pirq;
     spin_lock(&t->lock);
-    struct pirq *p = pirq_at(t, pirq);
+    struct pirq *p = pirq_of(t, ch);
     if (p)
         detach_locked(t, p);
     spin_unlock(&t->lock);
@@ -134,12 +140,12 @@ unsigned pirq_astray(struct domain *d)
     return astray;
 }
 
-void pirq_affinity(struct domain *d, unsigned pirq, unsigned cpu)
+void pirq_affinity(struct channel *ch, unsigned cpu)
 {
-    struct pirq_table *t = d->pirq;
+    struct pirq_table *t = ch->domain->pirq;
     spin_lock(&t->lock);
-    struct pirq *p = pirq_at(t, pirq);
-    if (p && p->channel)
+    struct pirq *p = pirq_of(t, ch);
+    if (p)
         irq_set_affinity(p->irq, cpu);
     spin_unlock(&t->lock);
 }
@@ -224,7 +230,8 @@ int pirq_map(struct domain *d, int *pirq, unsigned irq, bool is_msi)
 /* A port that it is bound to stays, and never fires again. */
 static void unmap_locked(struct pirq_table *t, struct pirq *p)
 {
-    detach_locked(t, p);
+    if (p->channel)
+        detach_locked(t, p);
     if (p->is_msi)
         msi_free(p->irq);
     p->mapped = p->is_msi = false;

@@ -155,6 +155,14 @@ static void clock_chip(void)
         /* A port outlives its interrupt; the audit at the end has nothing against it. */
         CHECK_EQ(bind_pirq(RTC_GSI, &again), 0);
         CHECK_EQ(op(PHYSDEVOP_unmap_pirq, &u), 0);
+        /* Its end is not the end of another that the interrupt has by then. */
+        if (map_gsi(RTC_GSI, &pirq) == 0) {
+            CHECK_EQ(bind_pirq(RTC_GSI, &rtc_port), 0);
+            c.port = again;
+            CHECK_EQ(HC(event_channel_op, EVTCHNOP_close, &c), 0);
+            CHECK_EQ(op(PHYSDEVOP_eoi, &(struct physdev_eoi){.irq = RTC_GSI}), 0);
+            CHECK_EQ(op(PHYSDEVOP_unmap_pirq, &u), 0);
+        }
     }
     events_off();
 }
