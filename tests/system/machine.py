@@ -6,6 +6,7 @@ console does; system/dom0/files/usr/lib/trilby/agent is the other end and explai
 """
 
 import base64
+import collections
 import os
 import re
 import shlex
@@ -40,9 +41,14 @@ class Result:
 class Machine:
     """One run of the emulated PC.  Options are those of system/qemu, with _ for -."""
 
+    started = collections.Counter()
+
     def __init__(self, name, extra_disks=(), linux="", qemu=(), agent=True, **options):
         os.makedirs(LOGS, exist_ok=True)
-        self.log_path = os.path.join(LOGS, name + ".log")
+        # The console of one that had to be given up is kept.
+        self.started[name] += 1
+        again = "" if self.started[name] == 1 else f".{self.started[name]}"
+        self.log_path = os.path.join(LOGS, name + again + ".log")
         self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
         options.setdefault("hypervisor", HYPERVISOR)
         options.setdefault("serial", "stdio")

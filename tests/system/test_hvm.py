@@ -126,6 +126,34 @@ def test_ide(host):
     host.check("xl shutdown -w pc", 90)
 
 
+@pytest.mark.slow
+def test_large(slot):
+    """Memory on both sides of the hole below 4 GiB, 32 vCPUs, a CPU with less than the machine's, and
+    the power button."""
+    host = slot.shared("large", cpus=2, memory=8192, xen="loglvl=all guest_loglvl=all")
+    assert "sse4_2" in host.check("grep -m 1 flags /proc/cpuinfo")
+    create_pc(host, "large", memory=5120, vcpus=32, cpuid="host,sse4.2=0", vif=[f"mac={MAC}"])
+    assert host.guest("large", "nproc", 600) == "32"
+    flags = host.guest("large", "grep -m 1 flags /proc/cpuinfo").split()
+    assert "sse4_1" in flags and "sse4_2" not in flags
+    ram = [[int(end, 16) for end in line.split(":")[0].split("-")]
+           for line in host.guest("large", "grep 'System RAM' /proc/iomem").split("\n")]
+    assert max(end for _, end in ram) > 5 << 30 and not any(
+        start < 0xf0000000 <= end for start, end in ram)
+    # Most of it, written and read again.
+    host.guest("large", "mkdir -p /tmp/m; mount -t tmpfs -o size=95% none /tmp/m; head -c 1M /dev/urandom"
+               " >/tmp/m/a; all() { for i in $(seq 4400); do cat /tmp/m/a; done; }; all >/tmp/m/b;"
+               " all | cmp - /tmp/m/b && rm /tmp/m/b", 400)
+    host.guest("large", "event=$(awk -v RS= '/Power Button/ && match($0, /event[0-9]+/)"
+               " { print substr($0, RSTART, RLENGTH); exit }' /proc/bus/input/devices);"
+               " (head -c 24 /dev/input/$event | od -An -tu2 -j 16 -N 8 >/tmp/button) & sleep 1")
+    host.check("xl trigger large power")
+    # Type EV_KEY, KEY_POWER, pressed (linux/input-event-codes.h).
+    assert host.guest("large", "for i in $(seq 20); do [ -s /tmp/button ] && break; sleep 1; done;"
+                      " cat /tmp/button", 90).split()[:3] == ["1", "116", "1"]
+    host.check("xl destroy large", 90)
+
+
 def filled(host, view, lines=16, tries=60):
     """The rows of the screen, once at least so many show anything: a menu in its frame."""
     for _ in range(tries):

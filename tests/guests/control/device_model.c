@@ -635,40 +635,36 @@ static void writes(uint16_t d)
     leave(port);
 }
 
-void device_model(void)
+static void of_nobody(uint16_t d)
 {
-    uint64_t before = free_pages();
-    uint16_t d = hvm_build(WHOLE_PC);
-
     refused(d);
     unheard(d);
     held_on_to(d);
-    put_code(d, code, sizeof(code));
-    requests(d);
-    CHECK_EQ(destroy(d), 0);
-    check_free(before, __FILE__, __LINE__);
+}
 
-    d = hvm_build(WHOLE_PC);
-    put_code(d, pc_code, sizeof(pc_code));
-    cmos_and_messages(d);
-    CHECK_EQ(destroy(d), 0);
-    check_free(before, __FILE__, __LINE__);
+void device_model(void)
+{
+    static const struct {
+        void (*ask)(uint16_t d);
+        const uint8_t *code;
+        size_t size;
+    } tests[] = {
+        {of_nobody, NULL, 0},
+        {requests, code, sizeof(code)},
+        {cmos_and_messages, pc_code, sizeof(pc_code)},
+        {buffered, vga_code, sizeof(vga_code)},
+        {given_up, give_code, sizeof(give_code)},
+        {writes, writer_code, sizeof(writer_code)},
+    };
+    uint64_t before = free_pages();
 
-    d = hvm_build(WHOLE_PC);
-    put_code(d, vga_code, sizeof(vga_code));
-    buffered(d);
-    CHECK_EQ(destroy(d), 0);
-    check_free(before, __FILE__, __LINE__);
+    for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+        uint16_t d = hvm_build(WHOLE_PC);
 
-    d = hvm_build(WHOLE_PC);
-    put_code(d, give_code, sizeof(give_code));
-    given_up(d);
-    CHECK_EQ(destroy(d), 0);
-    check_free(before, __FILE__, __LINE__);
-
-    d = hvm_build(WHOLE_PC);
-    put_code(d, writer_code, sizeof(writer_code));
-    writes(d);
-    CHECK_EQ(destroy(d), 0);
-    check_free(before, __FILE__, __LINE__);
+        if (tests[i].code)
+            put_code(d, tests[i].code, tests[i].size);
+        tests[i].ask(d);
+        CHECK_EQ(destroy(d), 0);
+        check_free(before, __FILE__, __LINE__);
+    }
 }
