@@ -118,10 +118,18 @@ def test_uefi(host):
     host.check("xl shutdown -w uefi", 90)
 
 
+def loaded(host):
+    """Settings for a guest whose kernel the device model loads, and its initramfs with all drivers."""
+    # The guest before may have been destroyed: its journal is left as it is.
+    host.check("mount -o ro,noload,loop,offset=1048576 /var/lib/guests/one.img /mnt && cp /mnt/boot/initrd"
+               " /root/initrd-pc && umount /mnt")
+    return dict(kernel="/boot/guest/vmlinuz-amd64", ramdisk="/root/initrd-pc")
+
+
 @pytest.mark.slow
 def test_ide(host):
     """An IDE disk goes when the para-virtual driver of the same one asks for it."""
-    create_pc(host, "pc", hdtype="ide")
+    create_pc(host, "pc", hdtype="ide", extra="root=/dev/xvda1 console=ttyS0", **loaded(host))
     assert host.guest("pc", "ls /sys/block", 300).split() == ["xvda"]
     host.check("xl shutdown -w pc", 90)
 
@@ -183,11 +191,7 @@ def test_boot_menu(host):
 def test_emulated_devices(host):
     """A kernel that keeps the emulated devices: its disk is that one, for Linux then refuses the
     para-virtual one of the same number; its card is there twice."""
-    # The guest before may have been destroyed: its journal is left as it is.
-    host.check("mount -o ro,noload,loop,offset=1048576 /var/lib/guests/one.img /mnt && cp /mnt/boot/initrd"
-               " /root/initrd-pc && umount /mnt")
-    create_pc(host, "pc", vif=[f"mac={MAC}, model=e1000"], kernel="/boot/guest/vmlinuz-amd64",
-              ramdisk="/root/initrd-pc",
+    create_pc(host, "pc", vif=[f"mac={MAC}, model=e1000"], **loaded(host),
               extra="root=/dev/sda1 console=ttyS0 xen_emul_unplug=unnecessary quiet")
     assert "unplug=unnecessary" in host.guest("pc", "cat /proc/cmdline", 300)
     assert host.guest("pc", "ls /sys/block").split() == ["sda"]
@@ -262,7 +266,8 @@ class Dialogs:
 
 @pytest.mark.slow
 def test_installer(installer):
-    """Debian's installer, from a CD-ROM on to an empty disk: it finds card and disk."""
+    """Debian's installer from a CD-ROM, up to the network that there is not: drivers of disks come from
+    there."""
     host = installer
     host.check("truncate -s 2G /root/empty.img")
     create_pc(host, "new", memory=768, vcpus=1, boot="d", vif=[f"mac={MAC}"],
@@ -270,4 +275,7 @@ def test_installer(installer):
                     "format=raw, vdev=hdc, access=ro, devtype=cdrom, target=/dev/vdb"])
     port = Dialogs(host, "new")
     port.asks("Select a language", 900)
-    port.answer("\\r")
+    for question in ("Select your location", "Keymap to use", "Network autoconfiguration failed"):
+        port.answer("\\r")
+        port.asks(question, 300)
+    host.check("xl destroy new", 60)
