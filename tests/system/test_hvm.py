@@ -129,7 +129,7 @@ def loaded(host):
 @pytest.mark.slow
 def test_ide(host):
     """An IDE disk goes when the para-virtual driver of the same one asks for it."""
-    create_pc(host, "pc", hdtype="ide", extra="root=/dev/xvda1 console=ttyS0", **loaded(host))
+    create_pc(host, "pc", hdtype="ide", extra="root=/dev/xvda1 console=ttyS0 quiet", **loaded(host))
     assert host.guest("pc", "ls /sys/block", 300).split() == ["xvda"]
     host.check("xl shutdown -w pc", 90)
 
