@@ -11,6 +11,7 @@
  */
 #include "console/console.h"
 #include "domain/internal.h"
+#include "domain/shared.h"
 #include "event/event.h"
 #include "grant/grant.h"
 #include "lib/string.h"
@@ -157,6 +158,7 @@ static int shared_info_init(struct domain *d)
     page_share(d, page);
     d->shared = page_to_virt(page);
     d->shared_frame = page_to_mfn(page);
+    d->ports_2l = WIDE_PORTS;
     d->overhead_pages = 1;
     /* HVM guests know no mask but RFLAGS.IF. */
     for (unsigned i = 0; i < XEN_LEGACY_MAX_VCPUS; i++)

@@ -139,6 +139,7 @@ struct domain {
 
     struct shared_info *shared; /* [I] direct-map pointer */
     mfn_t shared_frame;         /* [I] */
+    unsigned ports_2l;          /* [a] of the 2-level ABI, by the layout in use: shared.h */
     int64_t time_offset;        /* [d] seconds, XEN_DOMCTL_settimeoffset */
 
     struct range_set ioports, iomem, irqs; /* [d] what it may touch of the machine */

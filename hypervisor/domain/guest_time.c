@@ -10,6 +10,7 @@
  * Timers are set on the CPU where the vCPU runs. Their callbacks take no lock of ours.
  */
 #include "domain/internal.h"
+#include "domain/shared.h"
 #include "event/event.h"
 #include "hypercall/table.h"
 #include "lib/string.h"
@@ -45,7 +46,7 @@ void guest_time_update(struct vcpu *v)
         return;
     WRITE_ONCE(to->version, t.version);
     barrier();
-    *to = t;
+    memcpy(to, &t, sizeof(t));
     barrier();
     WRITE_ONCE(to->version, v->time_version);
 }
@@ -88,20 +89,20 @@ void guest_wallclock_update(struct domain *d)
 {
     uint64_t seconds;
     uint32_t nanoseconds;
-    struct shared_info *s = d->shared;
-    if (!s)
+    if (!d->shared)
         return;
     spin_lock(&d->lock);
+    struct shared_wallclock s = shared_wallclock(d);
     wallclock_get(&seconds, &nanoseconds);
     seconds += (uint64_t)d->time_offset;
-    uint32_t version = (READ_ONCE(s->wc_version) + 1) | 1;
-    WRITE_ONCE(s->wc_version, version);
+    uint32_t version = (READ_ONCE(*s.version) + 1) | 1;
+    WRITE_ONCE(*s.version, version);
     barrier();
-    WRITE_ONCE(s->wc_sec, (uint32_t)seconds);
-    WRITE_ONCE(s->wc_sec_hi, (uint32_t)(seconds >> 32));
-    WRITE_ONCE(s->wc_nsec, nanoseconds);
+    WRITE_ONCE(*s.sec, (uint32_t)seconds);
+    WRITE_ONCE(*s.sec_hi, (uint32_t)(seconds >> 32));
+    WRITE_ONCE(*s.nsec, nanoseconds);
     barrier();
-    WRITE_ONCE(s->wc_version, version + 1);
+    WRITE_ONCE(*s.version, version + 1);
     spin_unlock(&d->lock);
 }
 

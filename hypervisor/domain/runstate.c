@@ -7,6 +7,8 @@
  * other vCPUs see it as it was when this one last ran.
  */
 #include "domain/internal.h"
+#include "domain/shared.h"
+#include "lib/string.h"
 
 void runstate_entered(struct sched_entity *e, int state, ns_t now)
 {
@@ -38,12 +40,22 @@ void runstate_get(struct vcpu *v, struct vcpu_runstate_info *out)
         out->time[out->state] += now - out->state_entry_time;
 }
 
+static int write_narrow(guest_ptr_t to, const struct vcpu_runstate_info *r)
+{
+    struct runstate_narrow n = {.state = (uint32_t)r->state,
+                                .state_entry_time = r->state_entry_time};
+    memcpy(n.time, r->time, sizeof(n.time));
+    return copy_to_guest(to, &n, sizeof(n));
+}
+
 /* With the flag set around it, a guest that asked for that knows a copy in the making. */
 int runstate_write(struct vcpu *v)
 {
     struct vcpu_runstate_info r = v->runstate;
     guest_ptr_t to = v->runstate_guest;
     guest_ptr_t time = guest_offset(to, offsetof(struct vcpu_runstate_info, state_entry_time));
+    if (unlikely(shared_is_narrow(v->domain)))
+        return write_narrow(to, &r); /* such guests have no way to ask for the flag */
     if (!(READ_ONCE(v->domain->vm_assist) & 1u << VMASST_TYPE_runstate_update_flag))
         return copy_to_guest(to, &r, sizeof(r));
 

@@ -8,7 +8,9 @@
  */
 #include "console/console.h"
 #include "domain/internal.h"
+#include "domain/shared.h"
 #include "event/event.h"
+#include "lib/string.h"
 
 /* The vcpu_info of those who have none: never unmasked, seen by no guest. */
 static struct vcpu_info dummy_info = {.evtchn_upcall_mask = 1};
@@ -175,15 +177,16 @@ static void info_move(struct vcpu *v, struct vcpu_info *to)
     if (vcpu_info_is_dummy(from))
         to->evtchn_upcall_mask = !v->domain->is_hvm;
     else
-        *to = *from;
-    WRITE_ONCE(to->evtchn_pending_sel, ~0UL);
+        memcpy(to, from, sizeof(*to));
+    shared_select_all(v->domain, to);
     WRITE_ONCE(to->evtchn_upcall_pending, 1);
     __atomic_store_n(&v->info, to, __ATOMIC_SEQ_CST);
 }
 
 int vcpu_info_register(struct vcpu *v, uint64_t frame, uint32_t offset)
 {
-    if (offset > PAGE_SIZE - sizeof(struct vcpu_info) || offset % sizeof(uint64_t))
+    unsigned aligned = shared_is_narrow(v->domain) ? sizeof(uint32_t) : sizeof(uint64_t);
+    if (offset > PAGE_SIZE - sizeof(struct vcpu_info) || offset % aligned)
         return -XEN_EINVAL;
     if (v != current_vcpu() && !(READ_ONCE(v->sched.blockers) & SCHED_DOWN))
         return -XEN_EINVAL;

@@ -15,7 +15,7 @@
 #include "event/internal.h"
 
 #include "console/console.h"
-#include "lib/bitmap.h"
+#include "domain/shared.h"
 
 #define BUCKETS(ports) (((ports) + PORTS_PER_BUCKET - 1) / PORTS_PER_BUCKET)
 
@@ -155,9 +155,10 @@ int event_any_pending(struct domain *d, const evtchn_port_t *ports, unsigned n)
 /* --- ports --- */
 
 /* Ports that the table may have by its creation and by the ABI in use. */
-static unsigned port_limit(const struct event_table *t)
+static unsigned port_limit(const struct domain *d)
 {
-    return min(t->limit, t->fifo ? PORTS_FIFO : PORTS_2L);
+    const struct event_table *t = d->event;
+    return min(t->limit, t->fifo ? PORTS_FIFO : READ_ONCE(d->ports_2l));
 }
 
 static int bucket_add(struct domain *d)
@@ -184,7 +185,7 @@ int channel_alloc(struct domain *d, struct channel **out)
     struct event_table *t = d->event;
     if (t->closed)
         return -XEN_EINVAL;
-    unsigned limit = port_limit(t);
+    unsigned limit = port_limit(d);
     unsigned port = bitmap_next_clear(t->used, limit, t->lowest);
     if (port >= limit)
         return -XEN_ENOSPC;

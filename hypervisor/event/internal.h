@@ -11,7 +11,6 @@
 
 #define NR_VIRQS         24 /* xen/xen.h: VIRQ_ARCH_7 is the last */
 #define PORTS_PER_BUCKET 128
-#define PORTS_2L         ((unsigned)EVTCHN_2L_NR_CHANNELS)
 #define PORTS_FIFO       ((unsigned)EVTCHN_FIFO_NR_CHANNELS)
 
 enum channel_state {

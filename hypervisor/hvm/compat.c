@@ -82,6 +82,7 @@ static const struct op ops[] = {
     {__HYPERVISOR_vcpu_op, VCPUOP_down, NULL},
     {__HYPERVISOR_vcpu_op, VCPUOP_is_up, NULL},
     {__HYPERVISOR_vcpu_op, VCPUOP_get_runstate_info, "wqqqqq"},
+    {__HYPERVISOR_vcpu_op, VCPUOP_register_runstate_memory_area, "p"},
     {__HYPERVISOR_vcpu_op, VCPUOP_set_periodic_timer, NULL},
     {__HYPERVISOR_vcpu_op, VCPUOP_stop_periodic_timer, NULL},
     {__HYPERVISOR_vcpu_op, VCPUOP_set_singleshot_timer, "qw"},

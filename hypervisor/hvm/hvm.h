@@ -220,6 +220,7 @@ static inline bool hvm_apic_page(const struct vcpu *v, uint64_t gpa)
 
 /* --- hypercall.c --- */
 void hvm_hypercall(struct vcpu *v);
+void hvm_latch_width(struct vcpu *v); /* its code is its domain's kernel: domain/shared.h */
 void hvm_write_hypercall_page(void *page);
 
 /* --- compat.c --- */

@@ -3,6 +3,7 @@
  * the kernel (CPL 0); number and arguments where a PV guest has them (xen/arch-x86/xen-x86_64.h),
  * or as 32-bit code has them (compat.c).
  */
+#include "domain/shared.h"
 #include "hvm/hvm.h"
 #include "hvm/ioreq.h"
 #include "hypercall/table.h"
@@ -31,6 +32,11 @@ void hvm_hypercall(struct vcpu *v)
         v->hvm->gave_frames = false;
         ioreq_invalidate(v);
     }
+}
+
+void hvm_latch_width(struct vcpu *v)
+{
+    shared_set_narrow(v->domain, !hvm_long_mode(v));
 }
 
 /* 128 entries of 32 bytes: mov $nr, %eax; the instruction; ret. */

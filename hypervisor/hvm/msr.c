@@ -97,8 +97,10 @@ static int write_hypercall_page(struct vcpu *v, uint64_t value)
     struct page *page = p2m_get_page(v->domain, gfn(value >> PAGE_SHIFT), &writable);
     if (!page)
         return -XEN_EPERM;
-    if (writable)
+    if (writable) {
         hvm_write_hypercall_page(page_to_virt(page));
+        hvm_latch_width(v);
+    }
     page_put(page);
     return writable ? 0 : -XEN_EPERM;
 }

@@ -112,8 +112,12 @@ static long param(uint64_t op, guest_ptr_t arg)
         return rc;
     if (!d->is_hvm)
         return -XEN_EINVAL;
-    if (op == HVMOP_set_param)
-        return hvm_param_set(d, p.index, p.value, caller->privileged);
+    if (op == HVMOP_set_param) {
+        rc = hvm_param_set(d, p.index, p.value, caller->privileged);
+        if (!rc && p.index == HVM_PARAM_CALLBACK_IRQ && d == caller)
+            hvm_latch_width(current_vcpu());
+        return rc;
+    }
     rc = hvm_param_get(d, p.index, &p.value);
     return rc ? rc : copy_to_guest(arg, &p, sizeof(p));
 }

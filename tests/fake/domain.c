@@ -44,6 +44,7 @@ WEAK struct domain *fake_domain_new(domid_t id, unsigned vcpus, bool privileged)
     spin_init(&d->page_lock, RANK_PAGE_LIST);
     d->dirty_cpus.bits[0] = 1;
     d->shared = calloc(1, PAGE_SIZE);
+    d->ports_2l = EVTCHN_2L_NR_CHANNELS;
     for (unsigned i = 0; i < vcpus; i++) {
         struct vcpu *v = calloc(1, sizeof(*v));
         v->id = i;

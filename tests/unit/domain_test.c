@@ -1,6 +1,6 @@
 /* SOURCES: domain/domain.c domain/vcpu.c domain/shutdown.c domain/relinquish.c */
 /* SOURCES: domain/runstate.c domain/guest_time.c domain/sched_op.c mm/page.c mm/page_type.c */
-/* SOURCES: lib/bitmap.c lib/range.c lib/spinlock.c lib/string.c */
+/* SOURCES: domain/shared.c lib/bitmap.c lib/range.c lib/spinlock.c lib/string.c */
 /* SOURCES: fake/rooms.c fake/time.c fake/alloc.c fake/guest.c fake/cpu.c */
 /* Domains from creation to the last reference: all or nothing, counts, ends. */
 #include <setjmp.h>

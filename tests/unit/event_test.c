@@ -1,4 +1,6 @@
-/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
+/* SOURCES: event/event.c event/two_level.c event/fifo.c event/virq.c event/op.c event/pirq.c */
+/* SOURCES: hypercall/permission.c mm/page.c mm/page_type.c lib/bitmap.c lib/spinlock.c */
+/* SOURCES: fake/cpu.c fake/alloc.c fake/domain.c fake/guest.c fake/irq.c */
 /*
  * Event channels through the hypercall: what each state of a port allows and refuses, 2-level
  * delivery, virtual and physical interrupts, polling, failing allocations, closing while sending.
@@ -243,6 +245,47 @@ static void test_mask_and_unmask(void **state)
     assert_int_equal(fake_kicks[2][0], kicks + 1);
     u.port = 500;
     assert_int_equal(op_as(two, EVTCHNOP_unmask, &u), -XEN_EINVAL);
+}
+
+/* The words of 32-bit code: the mask right behind 1024 pending bits, its selector at byte 4. */
+static void test_narrow_layout(void **state)
+{
+    uint32_t *pending = (uint32_t *)((uint8_t *)two->shared + 2048);
+    uint32_t *masked = (uint32_t *)((uint8_t *)two->shared + 2176);
+    uint32_t *info = (uint32_t *)two->vcpu[0]->info;
+    evtchn_port_t near, far;
+    for (unsigned i = 1; i < 100; i++)
+        assert_int_equal(event_alloc_unbound(two, 1, &far), 0);
+    near = bound(one, two, &far);
+    assert_int_equal(far, 100);
+    two->ports_2l = 1024;
+    masked[3] = 1u << 4;
+    assert_int_equal(send_as(one, near), 0);
+    assert_int_equal(pending[3], 1u << 4);
+    assert_int_equal(info[0] | info[1], 0);
+    struct evtchn_unmask u = {far};
+    assert_int_equal(op_as(two, EVTCHNOP_unmask, &u), 0);
+    assert_int_equal(masked[3], 0);
+    assert_int_equal(info[0], 1);
+    assert_int_equal(info[1], 1u << 3);
+    assert_int_equal(info[2] | info[3], 0);
+    info[0] = info[1] = pending[3] = 0;
+    assert_int_equal(send_as(one, near), 0);
+    assert_int_equal(info[0], 1);
+    assert_int_equal(info[1], 1u << 3);
+    assert_true(event_port_pending(two, far));
+    assert_int_equal(close_as(two, far), 0);
+    assert_int_equal(pending[3], 0);
+
+    /* No more ports; of what there were before, nothing is told. */
+    for (unsigned i = 1; i < 1030; i++)
+        assert_int_equal(event_alloc_unbound(zero, 1, &far), 0);
+    zero->ports_2l = 1024;
+    assert_int_equal(event_alloc_unbound(zero, 1, &near), -XEN_ENOSPC);
+    channel_raise(channel_at(zero->event, far));
+    assert_false(event_port_pending(zero, far));
+    for (unsigned i = 0; i < PAGE_SIZE; i++)
+        assert_int_equal(((uint8_t *)zero->shared)[i], 0);
 }
 
 static void test_close(void **state)
@@ -702,7 +745,8 @@ static void test_close_while_sending(void **state)
     thrd_join(t, NULL);
 }
 
-/* Deterministic: the sender has read the peer, then the port is closed and opened for another use. */
+/* Deterministic: the sender has read the peer, then the port is closed and opened for another use.
+ */
 static void test_stale_send(void **state)
 {
     evtchn_port_t far, near = bound(one, two, &far);
@@ -728,6 +772,7 @@ int main(void)
         TEST(test_loopback),
         TEST(test_send),
         TEST(test_mask_and_unmask),
+        TEST(test_narrow_layout),
         TEST(test_close),
         TEST(test_bind_vcpu),
         TEST(test_ipi),

@@ -1,6 +1,6 @@
 /* SOURCES: domain/domain.c domain/vcpu.c domain/shutdown.c domain/relinquish.c domain/vcpu_op.c */
 /* SOURCES: domain/runstate.c domain/guest_time.c domain/sched_op.c mm/page.c mm/page_type.c */
-/* SOURCES: lib/bitmap.c lib/range.c lib/spinlock.c lib/string.c */
+/* SOURCES: domain/shared.c lib/bitmap.c lib/range.c lib/spinlock.c lib/string.c */
 /* SOURCES: fake/rooms.c fake/time.c fake/alloc.c fake/guest.c fake/cpu.c */
 /* vCPUs: the way out, blocking and polling against events, run states, time, timers, vcpu_op. */
 #include <setjmp.h>
@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "domain/internal.h"
+#include "domain/shared.h"
 #include "event/event.h"
 #include "fake/alloc.h"
 #include "fake/cpu.h"
@@ -509,6 +510,96 @@ static void beyond_the_legacy_ones(void **state)
     free(c);
 }
 
+/* --- the layouts of 64- and 32-bit code (domain/shared.h) --- */
+
+static uint32_t word(const void *p, unsigned offset)
+{
+    uint32_t w;
+    memcpy(&w, (const uint8_t *)p + offset, sizeof(w));
+    return w;
+}
+
+static void narrow_and_back(void **state)
+{
+    struct vcpu_info *near = v->info, *far = other->info;
+    fake_wall_seconds = 0x312345678;
+    fake_wall_nanoseconds = 55;
+    near->evtchn_pending_sel = 1UL << 40;
+    guest_time_update(v);
+    shared_set_narrow(d, true);
+    assert_int_equal(word(d->shared, 2304) & 1, 0);
+    assert_true(word(d->shared, 2304) != 0);
+    assert_int_equal(word(d->shared, 2308), 0x12345678);
+    assert_int_equal(word(d->shared, 2312), 55);
+    assert_int_equal(word(d->shared, 2340), 3);
+    /* One has not looked yet, the other has nothing to look at. */
+    assert_int_equal(near->evtchn_upcall_pending, 1);
+    assert_int_equal(word(near, 4), ~0u);
+    assert_int_equal(near->evtchn_pending_sel, 0);
+    assert_int_equal(far->evtchn_upcall_pending, 0);
+    assert_int_equal(word(far, 4), 0);
+    assert_int_equal(word(near, 32 + 24), fake_scale.mul);
+
+    /* What was set up again for the same code stays as it is. */
+    near->evtchn_upcall_pending = 0;
+    shared_set_narrow(d, true);
+    assert_int_equal(near->evtchn_upcall_pending, 0);
+
+    memset((uint8_t *)near + 4, 0, 4);
+    memset((uint8_t *)far + 4, 1, 4);
+    memset((uint8_t *)d->shared + 2048, 0xff, 256); /* pending bits and mask */
+    shared_set_narrow(d, false);
+    assert_int_equal(near->evtchn_upcall_pending, 0);
+    assert_int_equal(near->evtchn_pending_sel, 0);
+    assert_int_equal(far->evtchn_upcall_pending, 1);
+    assert_int_equal(far->evtchn_pending_sel, ~0UL);
+    assert_int_equal(word(far, 4), 0);
+    for (unsigned i = 0; i < 64; i++)
+        assert_int_equal(d->shared->evtchn_pending[i], i < 16 ? ~0UL : 0);
+    assert_int_equal(d->shared->wc_sec, 0x12345678);
+    assert_int_equal(d->shared->wc_sec_hi, 3);
+}
+
+static void narrow_runstate_area(void **state)
+{
+    static uint8_t area[64];
+    uint64_t address = arg(area), entry;
+    memset(area, 0xee, sizeof(area));
+    runstate_entered(&v->sched, RUNSTATE_runnable, fake_now += 10);
+    runstate_entered(&v->sched, RUNSTATE_running, fake_now += 30);
+    shared_set_narrow(d, true);
+    assert_int_equal(hc_vcpu_op(VCPUOP_register_runstate_memory_area, 0, arg(&address)), 0);
+    assert_int_equal(word(area, 0), RUNSTATE_running);
+    memcpy(&entry, area + 4, sizeof(entry));
+    assert_int_equal(entry, fake_now);
+    memcpy(&entry, area + 12 + 8 * RUNSTATE_runnable, sizeof(entry));
+    assert_int_equal(entry, 30);
+    assert_int_equal(area[43], 0);
+    assert_int_equal(area[44], 0xee);
+    v->runstate_guest = guest_ptr(0);
+}
+
+static void narrow_vcpu_info(void **state)
+{
+    struct page *page = page_alloc(0, ALLOC_ZERO);
+    d->max_pages = 10;
+    assert_int_equal(page_assign(d, page, 0), 0);
+    struct vcpu_register_vcpu_info r = {.mfn = page_to_mfn(page).n, .offset = 68};
+    assert_int_equal(hc_vcpu_op(VCPUOP_register_vcpu_info, 1, arg(&r)), -XEN_EINVAL);
+    shared_set_narrow(d, true);
+    r.offset = 66;
+    assert_int_equal(hc_vcpu_op(VCPUOP_register_vcpu_info, 1, arg(&r)), -XEN_EINVAL);
+    r.offset = 72;
+    assert_int_equal(hc_vcpu_op(VCPUOP_register_vcpu_info, 1, arg(&r)), 0);
+    assert_int_equal(word(other->info, 4), ~0u);
+    assert_int_equal(other->info->evtchn_pending_sel, 0);
+    assert_int_equal(other->info->evtchn_upcall_pending, 1);
+    vcpu_info_release(other);
+    shared_set_narrow(d, false); /* who has none is left out */
+    assert_true(page_drop_allocation(page));
+    page_put(page);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -537,6 +628,9 @@ int main(void)
         TEST(timers),
         TEST(up_and_down),
         TEST(beyond_the_legacy_ones),
+        TEST(narrow_and_back),
+        TEST(narrow_runstate_area),
+        TEST(narrow_vcpu_info),
     };
     fake_ram_reset();
     return cmocka_run_group_tests(tests, NULL, NULL);

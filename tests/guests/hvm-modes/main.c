@@ -4,7 +4,7 @@
  * middle of strings; hypercalls of 32-bit code with their own layouts; and registers of vCPUs that
  * share a CPU.
  *
- * ARGS: dom0=pvh dom0_max_vcpus=4
+ * ARGS: dom0=pvh dom0_max_vcpus=5
  */
 #include "hvm.h"
 #include "modes.h"
@@ -16,7 +16,6 @@
 
 const char test_name[] = "hvm-modes";
 
-void mode_run(unsigned mode, uint32_t code);
 extern uint8_t task32[], body32[], limit32[], down32[], read_only32[], hole32[], unknown32[],
     call32[];
 extern uint8_t low_start[], low_end[], low_body[], low_limit[], low_vm86[], low_fault_13[];
@@ -35,7 +34,7 @@ static uint32_t low(const uint8_t *label)
     return (uint32_t)(label - low_start) + LOW_CODE;
 }
 
-static uint32_t address(const void *p)
+uint32_t address(const void *p)
 {
     return (uint32_t)(uint64_t)p;
 }
@@ -128,7 +127,7 @@ static void hole(unsigned mode)
 
 /* --- hypercalls --- */
 
-static uint32_t call(uint32_t nr, uint32_t a, const volatile void *b, uint32_t c)
+uint32_t call(uint32_t nr, uint32_t a, const volatile void *b, uint32_t c)
 {
     volatile uint32_t *at = (uint32_t *)CALL;
     at[0] = nr;
@@ -376,5 +375,6 @@ void test_main(void)
     section("hypercalls of 32-bit code");
     memory_calls();
     other_calls();
+    shared_layouts();
     sharing();
 }

@@ -263,7 +263,7 @@ fault32:
 1:  jmp *%eax
 
 /* --- 32-bit code --- */
-    .globl task32, body32, limit32, down32, read_only32, hole32, unknown32, call32
+    .globl task32, body32, limit32, down32, read_only32, hole32, unknown32, call32, wrmsr32, event32
 body32:
     body
     ret
@@ -340,6 +340,39 @@ in_task:
     mov %eax, tss32 + 32
 2:  iret
     jmp in_task
+
+wrmsr32: /* MSR and value, 0 in their place when that worked */
+    movl $1f, RESUME
+    mov CALL, %ecx
+    mov CALL + 4, %eax
+    xor %edx, %edx
+    wrmsr
+    movl $0, CALL
+1:  ret
+
+/* A hypercall with interrupts on, which raises an event; waits for the upcall for a while. */
+event32:
+    movl $0, RESULT
+    sti
+    call call32
+    mov $10000000, %ecx
+1:  cmpl $0, RESULT
+    loope 1b
+    cli
+    ret
+upcall32: /* RESULT: how many, and what the selector was; vcpu_info behind them */
+    push %eax
+    push %ebx
+    mov RESULT + 8, %ebx
+    incl RESULT
+    xor %eax, %eax
+    xchg %al, (%ebx)
+    xor %eax, %eax
+    xchg %eax, 4(%ebx)
+    mov %eax, RESULT + 4
+    pop %ebx
+    pop %eax
+    iret
 
 call32:
     mov CALL, %eax
@@ -433,14 +466,14 @@ gdt_long:
     .word . - gdt - 1
     .quad gdt
 idt32_pointer:
-    .word 127
+    .word VECTOR32 * 8 + 7
     .long idt32
     .balign 8
     .globl idt32, idt32_entries
 idt32:
-    .skip 128
+    .skip VECTOR32 * 8 + 8
 idt32_entries:
-    .long 6, fault_6, 12, fault_12, 13, fault_13, 14, fault_14, 0
+    .long 6, fault_6, 12, fault_12, 13, fault_13, 14, fault_14, VECTOR32, upcall32, 0
 saved_rsp: .quad 0
 saved_cr0: .quad 0
 saved_cr3: .quad 0

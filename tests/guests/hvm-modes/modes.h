@@ -11,11 +11,21 @@
 #define LOW_CODE   0x9000
 #define HOLE       0x02000000 /* nothing is mapped here with paging: behind 32 MiB */
 
+#define VECTOR32   0x31 /* events of 32-bit code */
+
 #define MODE_REAL      0
 #define MODE_PROTECTED 1 /* without paging */
 #define MODE_PSE       2
 #define MODE_PAE       3
 #define MODE_COMPAT    4
 #define MODE_VM86      5
+
+#ifndef __ASSEMBLY__
+/* main.c: a hypercall of 32-bit code; shared.c */
+uint32_t call(uint32_t nr, uint32_t a, const volatile void *b, uint32_t c);
+uint32_t address(const void *p);
+void mode_run(unsigned mode, uint32_t code);
+void shared_layouts(void);
+#endif
 
 #endif
