@@ -5,7 +5,7 @@
 
 #include <xen/hvm/save.h>
 
-#define CONTEXT_MOST (256UL << 10)
+#define CONTEXT_MOST (1UL << 20)
 
 int domctl_gethvmcontext(struct domain *d, struct xen_domctl *op)
 {

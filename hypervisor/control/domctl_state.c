@@ -108,7 +108,7 @@ int domctl_setvcpuextstate(struct domain *d, struct xen_domctl *op)
     int rc = copy_from_guest(&header, guest_handle(e->buffer), sizeof(header));
     if (rc)
         return rc;
-    if (!pv_xcr0_is_valid(header.xcr0) || !pv_xcr0_is_valid(header.xcr0_ever) ||
+    if (!fpu_xcr0_is_valid(header.xcr0) || !fpu_xcr0_is_valid(header.xcr0_ever) ||
         (header.xcr0 & ~header.xcr0_ever))
         return -XEN_EINVAL;
 

@@ -191,6 +191,20 @@ void fpu_save(void *area);
  * not valid there (reserved MXCSR bits) is dropped; other components become initial. */
 void fpu_set_legacy(void *area, const void *fxsave);
 void fpu_get_legacy(const void *area, void *fxsave);
+#define XCR0_X87    (1UL << 0)
+#define XCR0_SSE    (1UL << 1)
+#define XCR0_AVX    (1UL << 2)
+#define XCR0_AVX512 (7UL << 5)
+/* The CPU's own rules for XCR0 (APM vol. 2 section 11.5.2), within what we save and restore. */
+static inline bool fpu_xcr0_is_valid(uint64_t value)
+{
+    uint64_t wide = value & XCR0_AVX512;
+    if (!(value & XCR0_X87) || (value & ~cpu_features.xcr0_mask))
+        return false;
+    if ((value & XCR0_AVX) && !(value & XCR0_SSE))
+        return false;
+    return !wide || (wide == XCR0_AVX512 && (value & XCR0_AVX));
+}
 /* May @area, of which @n bytes came from elsewhere, be loaded? Only @components may be in it. */
 bool fpu_state_is_valid(const void *area, size_t n, uint64_t components);
 /* XCR0 of the running vCPU (an emulated XSETBV); the caller has checked it against xcr0_mask. */

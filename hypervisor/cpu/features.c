@@ -12,11 +12,6 @@
 /* Memory types as the PV ABI fixes them for guests' page tables: WB WT UC- UC WC WP UC UC. */
 #define PAT_VALUE   0x0000050100070406UL
 
-#define XCR0_X87    (1UL << 0)
-#define XCR0_SSE    (1UL << 1)
-#define XCR0_AVX    (1UL << 2)
-#define XCR0_AVX512 (7UL << 5)
-
 #define FXSAVE_SIZE 512
 
 struct cpu_features cpu_features __ro_after_init;

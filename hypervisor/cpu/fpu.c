@@ -184,13 +184,14 @@ void fpu_set_legacy(void *area, const void *fxsave)
 
 bool fpu_state_is_valid(const void *area, size_t n, uint64_t components)
 {
-    const struct xsave_area *a = area;
-    if (n < sizeof(*a) || (a->xstate_bv & ~components) || a->xcomp_bv)
+    uint64_t header[8]; /* XSTATE_BV, and what is to be 0 */
+    if (n < sizeof(struct xsave_area))
         return false;
-    for (unsigned i = 0; i < ARRAY_SIZE(a->reserved1); i++)
-        if (a->reserved1[i])
+    memcpy(header, (const uint8_t *)area + LEGACY_SIZE, sizeof(header));
+    for (unsigned i = 1; i < ARRAY_SIZE(header); i++)
+        if (header[i])
             return false;
-    return true;
+    return !(header[0] & ~components);
 }
 
 void fpu_get_legacy(const void *area, void *fxsave)

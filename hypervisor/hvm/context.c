@@ -149,15 +149,26 @@ static void set_cpu(struct vcpu *v, const struct hvm_hw_cpu *c)
  * interrupt controllers that may have noticed, so that no interrupt is there that was not saved.
  */
 static const uint16_t all[] = {
-    HVM_SAVE_CODE(PCI_LINK),   HVM_SAVE_CODE(PCI_IRQ),    HVM_SAVE_CODE(ISA_IRQ),
-    HVM_SAVE_CODE(PIT),        HVM_SAVE_CODE(RTC),        HVM_SAVE_CODE(HPET),
-    HVM_SAVE_CODE(PMTIMER),    HVM_SAVE_CODE(PIC),        HVM_SAVE_CODE(IOAPIC),
-    HVM_SAVE_CODE(CPU),        HVM_SAVE_CODE(MTRR),       HVM_SAVE_CODE(LAPIC),
-    HVM_SAVE_CODE(LAPIC_REGS), HVM_SAVE_CODE(TSC_ADJUST),
+    HVM_SAVE_CODE(PCI_LINK),
+    HVM_SAVE_CODE(PCI_IRQ),
+    HVM_SAVE_CODE(ISA_IRQ),
+    HVM_SAVE_CODE(PIT),
+    HVM_SAVE_CODE(RTC),
+    HVM_SAVE_CODE(HPET),
+    HVM_SAVE_CODE(PMTIMER),
+    HVM_SAVE_CODE(PIC),
+    HVM_SAVE_CODE(IOAPIC),
+    HVM_SAVE_CODE(CPU),
+    CPU_XSAVE_CODE,
+    HVM_SAVE_CODE(MTRR),
+    HVM_SAVE_CODE(LAPIC),
+    HVM_SAVE_CODE(LAPIC_REGS),
+    HVM_SAVE_CODE(TSC_ADJUST),
 };
 
 union vcpu_body {
     struct hvm_hw_cpu cpu;
+    struct hvm_hw_cpu_xsave xsave; /* and behind it AVX and beyond */
     struct hvm_hw_mtrr mtrr;
     struct hvm_hw_lapic lapic;
     struct hvm_hw_lapic_regs regs;
@@ -165,12 +176,20 @@ union vcpu_body {
 };
 _Static_assert(sizeof(union vcpu_body) <= HVM_RECORD_MOST, "one buffer is enough for each");
 
+static uint32_t xsave_record(void)
+{
+    uint32_t size = offsetof(struct hvm_hw_cpu_xsave, save_area) + cpu_features.xsave_size;
+    return cpu_features.xsave && size <= HVM_RECORD_MOST ? size : 0;
+}
+
 /* 0: no record of a vCPU. */
 static uint32_t vcpu_record(uint16_t type)
 {
     switch (type) {
     case HVM_SAVE_CODE(CPU):
         return sizeof(struct hvm_hw_cpu);
+    case CPU_XSAVE_CODE:
+        return xsave_record();
     case HVM_SAVE_CODE(MTRR):
         return sizeof(struct hvm_hw_mtrr);
     case HVM_SAVE_CODE(LAPIC):
@@ -206,6 +225,11 @@ static int get_vcpu_record(struct domain *d, uint16_t type, unsigned instance, u
         if (!v->initialised)
             return -XEN_ENODATA;
         get_cpu(v, &b->cpu);
+    } else if (type == CPU_XSAVE_CODE) {
+        /* All components are saved whatever XCR0 is now, so that each may hold something. */
+        b->xsave.xfeature_mask = b->xsave.xcr0_accum = cpu_features.xcr0_mask;
+        b->xsave.xcr0 = v->xcr0;
+        memcpy(&b->xsave.save_area, v->fpu, cpu_features.xsave_size);
     } else if (type == HVM_SAVE_CODE(MTRR)) {
         mtrr_save(&v->hvm->mtrr, &b->mtrr);
         b->mtrr.msr_pat_cr = hvm_ops->get_reg(v, HVM_PAT);
@@ -217,6 +241,14 @@ static int get_vcpu_record(struct domain *d, uint16_t type, unsigned instance, u
     return 0;
 }
 
+static int check_xsave(const struct hvm_hw_cpu_xsave *x)
+{
+    bool good = fpu_xcr0_is_valid(x->xcr0) && fpu_xcr0_is_valid(x->xcr0_accum) &&
+                !(x->xcr0 & ~x->xcr0_accum) &&
+                fpu_state_is_valid(&x->save_area, cpu_features.xsave_size, x->xcr0_accum);
+    return good ? 0 : -XEN_EINVAL;
+}
+
 static int check_vcpu_record(const struct domain *d, uint16_t type, unsigned instance,
                              const union vcpu_body *b)
 {
@@ -225,6 +257,8 @@ static int check_vcpu_record(const struct domain *d, uint16_t type, unsigned ins
         return -XEN_EINVAL;
     if (type == HVM_SAVE_CODE(CPU))
         return check_cpu(&b->cpu);
+    if (type == CPU_XSAVE_CODE)
+        return check_xsave(&b->xsave);
     if (type == HVM_SAVE_CODE(MTRR))
         return mtrr_check(&b->mtrr, hvm_phys_bits(d));
     if (type == HVM_SAVE_CODE(LAPIC))
@@ -241,6 +275,9 @@ static void load_vcpu_record(struct domain *d, uint16_t type, unsigned instance,
     if (type == HVM_SAVE_CODE(CPU)) {
         set_cpu(v, &b->cpu);
         sched_unblock(&v->sched, SCHED_DOWN);
+    } else if (type == CPU_XSAVE_CODE) {
+        memcpy(v->fpu, &b->xsave.save_area, cpu_features.xsave_size);
+        v->xcr0 = b->xsave.xcr0;
     } else if (type == HVM_SAVE_CODE(MTRR)) {
         mtrr_load(&v->hvm->mtrr, &b->mtrr);
         hvm_ops->set_reg(v, HVM_PAT, b->mtrr.msr_pat_cr);

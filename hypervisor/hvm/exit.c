@@ -96,10 +96,7 @@ static void xsetbv(struct vcpu *v)
     unsigned n = length(v, true, 0x01);
     if (!n)
         return;
-    bool avx_alone = (value & 4) && !(value & 2);
-    bool avx512_part = (value & 0xe0) && ((value & 0xe0) != 0xe0 || !(value & 4));
-    if (hvm_ops->cpl(v) || r->ecx || !(value & 1) || (value & ~cpu_features.xcr0_mask) ||
-        avx_alone || avx512_part) {
+    if (hvm_ops->cpl(v) || r->ecx || !fpu_xcr0_is_valid(value)) {
         hvm_inject_gp(v);
         return;
     }

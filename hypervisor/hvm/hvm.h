@@ -242,7 +242,7 @@ int __must_check hvm_context_set(struct domain *d, const void *buf, uint32_t siz
 void hvm_get_context(const struct vcpu *v, struct vcpu_guest_context *c);
 /* One record without its descriptor, into HVM_RECORD_MOST bytes. Size 0: we have none of that type.
  */
-#define HVM_RECORD_MOST 2048
+#define HVM_RECORD_MOST 4096
 uint32_t hvm_record_size(uint16_t type);
 int __must_check hvm_record_get(struct domain *d, uint16_t type, unsigned instance, void *body);
 

@@ -243,26 +243,10 @@ static enum emulate_result wbinvd(struct emulate_ctx *ctx)
     return EMULATE_OK;
 }
 
-#define XCR0_X87    (1UL << 0)
-#define XCR0_SSE    (1UL << 1)
-#define XCR0_AVX    (1UL << 2)
-#define XCR0_AVX512 (7UL << 5)
-
-/* The CPU's own rules for XCR0 (APM vol. 2 section 11.5.2), within what we save and restore. */
-bool pv_xcr0_is_valid(uint64_t value)
-{
-    if (!(value & XCR0_X87) || (value & ~cpu_features.xcr0_mask))
-        return false;
-    if ((value & XCR0_AVX) && !(value & XCR0_SSE))
-        return false;
-    uint64_t wide = value & XCR0_AVX512;
-    return !wide || (wide == XCR0_AVX512 && (value & XCR0_AVX));
-}
-
 static enum emulate_result xsetbv(struct emulate_ctx *ctx, uint32_t index, uint64_t value)
 {
     struct vcpu *v = ctx->data;
-    if (!cpu_features.xsave || index != 0 || !pv_xcr0_is_valid(value))
+    if (!cpu_features.xsave || index != 0 || !fpu_xcr0_is_valid(value))
         return emulate_raise(ctx, X86_GP, 0);
     v->xcr0 = value;
     fpu_set_xcr0(value);

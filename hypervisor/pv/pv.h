@@ -69,7 +69,6 @@ static inline bool is_guest_addr(uint64_t addr)
 {
     return is_canonical(addr) && !is_hypervisor_addr(addr);
 }
-bool pv_xcr0_is_valid(uint64_t value); /* as a guest may set it */
 
 /* --- page tables (pv/pagetable.c) --- */
 /* Entries (APM vol. 2 section 5.3). */

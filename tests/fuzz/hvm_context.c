@@ -58,6 +58,12 @@ void fpu_get_legacy(const void *area, void *fxsave)
 void fpu_set_legacy(void *area, const void *fxsave)
 {
 }
+bool fpu_state_is_valid(const void *area, size_t n, uint64_t components)
+{
+    uint64_t bv;
+    memcpy(&bv, (const uint8_t *)area + 512, sizeof(bv));
+    return !(bv & ~components);
+}
 uint64_t time_tsc_khz(void)
 {
     return 3000000;
@@ -113,14 +119,18 @@ static uint32_t somewhere(uint32_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct stack_top stacks[VCPUS];
+    static uint8_t fpu[VCPUS][1024];
     input = data;
     input_left = size;
     make();
     memset(reg, 0, sizeof(reg));
     memset(segment, 0, sizeof(segment));
     memset(stacks, 0, sizeof(stacks));
+    memset(fpu, 0, sizeof(fpu));
     for (unsigned i = 0; i < VCPUS; i++) {
         d->vcpu[i]->stack = &stacks[i];
+        d->vcpu[i]->fpu = fpu[i];
+        d->vcpu[i]->xcr0 = 1;
         reg[i][HVM_PAT] = PAT_RESET;
         d->vcpu[i]->initialised = i == 0;
     }

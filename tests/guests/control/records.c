@@ -206,6 +206,98 @@ static void refused(uint16_t d)
     CHECK_REFUSED(set(d));
 }
 
+/* xor %ecx, %ecx; xgetbv; mov %eax, HVM_RESULT_AT; vmovdqu %ymm1, HVM_RESULT_AT + 64; cli; hlt */
+static const uint8_t ymm_code[] = {0x31, 0xc9, 0x0f, 0x01, 0xd0, 0xa3, 0x00, 0x20, 0x00, 0x00,
+                                   0xc5, 0xfe, 0x7f, 0x0d, 0x40, 0x20, 0x00, 0x00, 0xfa, 0xf4};
+#define XMM1      (160 + 16) /* in an XSAVE area */
+#define YMM1      (576 + 16)
+#define CR4_XSAVE 0x40600 /* OSXSAVE, OSXMMEXCPT, OSFXSR */
+
+static uint64_t *area(unsigned at)
+{
+    return (void *)body(CPU_XSAVE_CODE, 0, offsetof(struct hvm_hw_cpu_xsave, save_area) + at);
+}
+
+static struct hvm_hw_cpu_xsave *extended(void)
+{
+    return (void *)body(CPU_XSAVE_CODE, 0, 0);
+}
+
+static void ran(uint16_t d)
+{
+    struct xen_domctl_getdomaininfo info = {0};
+    uint64_t end = time_now() + 2000000000;
+    uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
+
+    memcpy(at, ymm_code, sizeof(ymm_code));
+    unmap_gfn(at);
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
+        nap(1000000);
+        CHECK(domain_info(d, &info));
+    }
+    at = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
+    CHECK_EQ(*(uint32_t *)(void *)at, 7);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK_EQ(((uint64_t *)(void *)(at + 64))[i], 0x1111111111111111UL * (i + 1));
+    unmap_gfn(at);
+}
+
+/* XCR0 and AVX's registers: the guest finds them, and they are told again when it has run. */
+static void extended_state(void)
+{
+    uint16_t d = hvm_build(XEN_X86_EMU_LAPIC);
+    uint32_t r[4];
+
+    section("a vCPU's extended state");
+    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
+    CHECK_EQ(get(d), 0);
+    asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(1), "c"(0));
+    if (!(r[2] & 1 << 28)) { /* no AVX here */
+        print("    the CPU has none\n");
+        CHECK_EQ(destroy(d), 0);
+        return;
+    }
+    CHECK(descriptor(CPU_XSAVE_CODE, 0)->length >= 24 + 576 + 256);
+    CHECK_EQ(extended()->xcr0, 1);
+#define BAD(field, value)                                                                          \
+    do {                                                                                           \
+        CHECK_EQ(get(d), 0);                                                                       \
+        extended()->field = (value);                                                               \
+        check_refused(set(d), "XSAVE " #field " = " #value, __FILE__, __LINE__);                   \
+    } while (0)
+    BAD(xcr0, 0);
+    BAD(xcr0, 5);
+    BAD(xcr0, 1UL << 40 | 1);
+    BAD(xcr0_accum, 6);
+    BAD(save_area.xsave_hdr.xstate_bv, 1UL << 40);
+    BAD(save_area.xsave_hdr.xcomp_bv, 1UL << 63);
+    BAD(save_area.xsave_hdr.reserved[5], 1);
+#undef BAD
+    CHECK_EQ(get(d), 0);
+    extended()->xcr0 = 7;
+    extended()->xcr0_accum = 3;
+    CHECK_EQ(set(d), -XEN_EINVAL);
+    CHECK_EQ(get(d), 0);
+    descriptor(CPU_XSAVE_CODE, 0)->length--;
+    CHECK_REFUSED(set(d));
+
+    CHECK_EQ(get(d), 0);
+    CHECK_EQ(extended()->xcr0, 1);
+    *FIELD(CPU, 0, struct hvm_hw_cpu, cr4) = CR4_XSAVE;
+    extended()->xcr0 = 7;
+    extended()->save_area.xsave_hdr.xstate_bv |= 7;
+    for (unsigned i = 0; i < 4; i++)
+        area(i < 2 ? XMM1 : YMM1)[i & 1] = 0x1111111111111111UL * (i + 1);
+    CHECK_EQ(set(d), 0);
+    ran(d);
+    CHECK_EQ(get(d), 0);
+    CHECK_EQ(extended()->xcr0, 7);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK_EQ(area(i < 2 ? XMM1 : YMM1)[i & 1], 0x1111111111111111UL * (i + 1));
+    CHECK_EQ(destroy(d), 0);
+}
+
 void records(void)
 {
     uint64_t before = free_pages();
@@ -234,5 +326,6 @@ void records(void)
     changed();
     CHECK_EQ(destroy(plain), 0);
     CHECK_EQ(destroy(d), 0);
+    extended_state();
     check_free(before, __FILE__, __LINE__);
 }
