@@ -16,6 +16,7 @@
 #define MSR_SYSCFG         0xc0010010
 #define MSR_HWCR           0xc0010015
 #define MSR_PATCH_LOADER   0xc0010020
+#define MSR_INT_PENDING    0xc0010055 /* no C1E */
 
 /* No performance counters, nor BTS, nor PEBS (SDM vol. 4, table 2-2). */
 #define MISC_PERF        (1UL << 7)
@@ -59,6 +60,7 @@ int hvm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
     case MSR_MCG_STATUS:
     case MSR_SYSCFG:
     case MSR_HWCR:
+    case MSR_INT_PENDING:
         return 0;
     case MSR_MISC_ENABLE:
         return read_misc_enable(value);

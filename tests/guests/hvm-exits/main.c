@@ -135,6 +135,7 @@ static void msrs(void)
     uint64_t v;
 
     section("MSRs");
+    CHECK(try_rdmsr(0xc0010055, &v) && v == 0); /* what Linux asks about C1E */
     CHECK(try_rdmsr(0xc0000080, &v));
     CHECK_EQ(v & 0x1d01, 0xd00);                /* LME LMA NXE, no SVME */
     CHECK(!try_wrmsr(0xc0000080, v | 1 << 12)); /* SVME */
