@@ -16,9 +16,11 @@
 
 const char test_name[] = "hvm-modes";
 
-extern uint8_t task32[], body32[], limit32[], down32[], read_only32[], hole32[], unknown32[],
-    call32[];
-extern uint8_t low_start[], low_end[], low_body[], low_limit[], low_vm86[], low_fault_13[];
+extern uint8_t task16[], task32[], body32[], limit32[], down32[], read_only32[], hole32[],
+    unknown32[], call32[];
+extern uint8_t low_start[], low_end[], low_body[], low_limit[], low_vm86[], low_task16[],
+    low_fault_13[];
+extern uint16_t tss16[];
 extern uint32_t idt32[], idt32_entries[], pd_pse[];
 extern uint64_t pd_pae[], pdpt_pae[];
 
@@ -362,6 +364,13 @@ void test_main(void)
         CHECK_EQ(RESULTS[5], 3);
         CHECK_EQ(RESULTS[6], 88);
         CHECK_EQ(RESULTS[7] & 0xffff, 72);
+        tss16[7] = (uint16_t)low(low_task16);
+        run(mode, address(task16));
+        CHECK_EQ(RESULTS[0], 0x12345678); /* its own EBX again */
+        CHECK_EQ(RESULTS[1] & 0xffff, 72);
+        CHECK_EQ(RESULTS[2] & 0xffff, 0x1616);
+        CHECK_EQ(RESULTS[3] & 0xffff, 96);
+        CHECK_EQ(RESULTS[4] & 0xffff, 0x5a5a);
     }
 
     section("virtual-8086 mode");

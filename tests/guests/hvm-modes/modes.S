@@ -263,7 +263,7 @@ fault32:
 1:  jmp *%eax
 
 /* --- 32-bit code --- */
-    .globl task32, body32, limit32, down32, read_only32, hole32, unknown32, call32, wrmsr32, event32
+    .globl task32, body32, limit32, down32, read_only32, hole32, unknown32, call32, task16, wrmsr32, event32
 body32:
     body
     ret
@@ -341,6 +341,23 @@ in_task:
 2:  iret
     jmp in_task
 
+task16: /* to a task of 16-bit code and back */
+    load_tasks
+    mov %cr3, %eax
+    mov %eax, tss32 + 28
+    mov $tss16, %eax
+    mov %ax, gdt + 96 + 2
+    shr $16, %eax
+    mov %al, gdt + 96 + 4
+    mov %ah, gdt + 96 + 7
+    movb $0x81, gdt + 96 + 5
+    mov $0x12345678, %ebx
+    lcall $96, $0
+    mov %ebx, RESULT
+    str RESULT + 4
+    lcall $96, $0           /* where it went on */
+    ret
+
 wrmsr32: /* MSR and value, 0 in their place when that worked */
     movl $1f, RESUME
     mov CALL, %ecx
@@ -387,7 +404,7 @@ call32:
     ret
 
 /* --- 16-bit code, copied to LOW_CODE --- */
-    .globl low_start, low_end, low_body, low_limit, low_vm86, low_fault_13
+    .globl low_start, low_end, low_body, low_limit, low_vm86, low_fault_13, low_task16
     .code16
 low_start:
 to_real16:
@@ -430,6 +447,13 @@ low_fault_13:
     mov %ax, 4(%bp)
     pop %eax
     iret
+low_task16:
+    mov %ax, RESULT + 8
+    str RESULT + 12
+    mov $0x5a5a, %bx
+    iret
+    mov %bx, RESULT + 16
+    iret
 low_vm86: /* FS is 0xfee0 here: no APIC; ports and strings */
     cld
     movl $BUFFER + 16, %edi
@@ -462,6 +486,7 @@ gdt:
     .quad 0x0000890000002067 /* 72: TSS */
     .quad 0x0000890000000067 /* 80 */
     .quad 0x00cf13000000ffff /* 88: not present */
+    .quad 0x000081000000002b /* 96: 16-bit TSS */
 gdt_long:
     .word . - gdt - 1
     .quad gdt
@@ -490,6 +515,11 @@ other_task:
     .skip 32
     .long in_task, 2, 0, 0, 0, 0, LOW_STACK - 0x400, 0, 0, 0
     .long 16, 24, 16, 16, 48, 0, 0, 104 << 16 /* es, cs, ss, ds, fs, gs, ldt, bitmap */
+    .globl tss16
+tss16: /* ip is set before each run */
+    .skip 14
+    .word 0, 2, 0x1616, 0, 0, 0, LOW_STACK - 0x800, 0, 0, 0
+    .word 40, 32, 40, 40, 0 /* es, cs, ss, ds, ldt */
     .balign 4096
     .globl pd_pse, pdpt_pae, pd_pae
 pd_pse: .skip 4096
