@@ -255,6 +255,15 @@ bool __must_check page_freeze(struct page *page);
 void page_thaw(struct page *page);
 void page_release_frozen(struct page *page);
 
+/*
+ * Pages that are kept ready for @d: counted as its own, frozen, on no list; their links are the
+ * keeper's. Made so from new ones (errors as page_assign()), or from a frozen one that @d used; its
+ * stamp then tells since when it is not used any more. Back they are listed, and still frozen.
+ */
+int __must_check page_assign_pooled(struct domain *d, struct page *page, unsigned order);
+void page_pool(struct page *page);
+void page_unpool(struct page *page);
+
 /* A dying domain's page that has been dealt with: to d->page_list_done. A reference is held. */
 void page_list_mark_done(struct domain *d, struct page *page);
 

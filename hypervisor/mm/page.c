@@ -73,7 +73,8 @@ void page_list_mark_done(struct domain *d, struct page *page)
 
 /* --- beginning and end of ownership --- */
 
-static int assign(struct domain *d, struct page *page, unsigned order, bool limited)
+static inline int assign(struct domain *d, struct page *page, unsigned order, bool limited,
+                         bool pooled)
 {
     uint64_t n = 1UL << order;
     int rc = 0;
@@ -89,6 +90,8 @@ static int assign(struct domain *d, struct page *page, unsigned order, bool limi
     for (uint64_t i = n; !rc && i-- > 0;) {
         page[i].owner = d;
         page[i].type = 0;
+        if (pooled)
+            continue;
         list_push(&d->page_list, &page[i]);
         __atomic_store_n(&page[i].refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
     }
@@ -100,12 +103,36 @@ static int assign(struct domain *d, struct page *page, unsigned order, bool limi
 
 int page_assign(struct domain *d, struct page *page, unsigned order)
 {
-    return assign(d, page, order, true);
+    return assign(d, page, order, true, false);
 }
 
 int page_assign_exchanged(struct domain *d, struct page *page, unsigned order)
 {
-    return assign(d, page, order, false);
+    return assign(d, page, order, false, false);
+}
+
+int page_assign_pooled(struct domain *d, struct page *page, unsigned order)
+{
+    return assign(d, page, order, true, true);
+}
+
+void page_pool(struct page *page)
+{
+    struct domain *d = page->owner;
+    page->tlb_stamp = page_stamp();
+    page->type = 0;
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+    spin_lock(&d->page_lock);
+    list_remove(d, page);
+    spin_unlock(&d->page_lock);
+}
+
+void page_unpool(struct page *page)
+{
+    struct domain *d = page->owner;
+    spin_lock(&d->page_lock);
+    list_push(&d->page_list, page);
+    spin_unlock(&d->page_lock);
 }
 
 void page_share(struct domain *d, struct page *page)

@@ -150,6 +150,30 @@ static void sharing(void **state)
     page_free(p, 0);
 }
 
+static void pool(void **state)
+{
+    struct page *p = page_alloc(0, 0), *q = page_alloc(0, 0);
+    d->max_pages = 1;
+    assert_int_equal(page_assign_pooled(d, p, 0), 0);
+    assert_int_equal(page_assign_pooled(d, q, 0), -XEN_E2BIG);
+    page_free(q, 0);
+    assert_int_equal(d->tot_pages, 1); /* counted, but nowhere to be found */
+    assert_int_equal(d->page_list, 0);
+    assert_false(page_get(p, d));
+    page_unpool(p);
+    assert_false(page_get(p, d));
+    page_thaw(p);
+    assert_int_equal(d->page_list, page_to_mfn(p).n);
+    assert_true(page_get(p, d));
+    assert_true(page_freeze(p));
+    page_pool(p);
+    assert_int_equal(d->page_list, 0);
+    assert_int_not_equal(p->tlb_stamp, 0);
+    page_unpool(p);
+    page_release_frozen(p);
+    assert_int_equal(d->tot_pages, 0);
+}
+
 static void too_many_puts(void **state)
 {
     struct page *p = page_alloc(0, 0);
@@ -170,6 +194,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(saturation, setup, teardown),
         cmocka_unit_test_setup_teardown(lists, setup, teardown),
         cmocka_unit_test_setup_teardown(sharing, setup, teardown),
+        cmocka_unit_test_setup_teardown(pool, setup, teardown),
         cmocka_unit_test_setup_teardown(too_many_puts, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
