@@ -17,6 +17,8 @@ int domctl_max_mem(struct domain *d, struct xen_domctl *op)
 
 static uint64_t page_info_word(struct domain *d, uint64_t frame)
 {
+    if (d->is_hvm && p2m_kind(d, gfn(frame)) == P2M_POD)
+        return XEN_DOMCTL_PFINFO_NOTAB;
     struct page *page = domain_get_page(d, gfn(frame));
     if (!page)
         return XEN_DOMCTL_PFINFO_XTAB;

@@ -318,14 +318,18 @@ struct guest_ops {
     void (*send_nmi)(struct vcpu *v);                    /* kicks it, too */
     /* Translated guests only: frames at guest frame numbers of their own. */
     int (*map)(struct domain *d, gfn_t g, struct page *page, unsigned order);
+    int (*map_on_demand)(struct domain *d, gfn_t g, unsigned order);   /* no pages yet */
     bool (*unmap)(struct domain *d, gfn_t g, const struct page *page); /* false: not there */
+    /* Memory there, populated or not, leaves its reservation; false: there is none. */
+    bool (*give_up)(struct domain *d, gfn_t g);
     /* Another domain's page, which the caller may show to @d. */
     int (*map_lent)(struct domain *d, gfn_t g, struct page *page, bool writable);
     uint64_t (*max_gfn)(const struct domain *d);
     /* Frame @n of XENMEM_resource_ioreq_server @id. */
     int (*resource)(struct domain *d, uint16_t id, unsigned n, mfn_t *frame);
     bool (*shown)(const struct domain *d); /* are pages of ours shown to it still mapped? */
-    long (*memory_op)(uint64_t cmd, guest_ptr_t arg); /* add to and remove from the physmap */
+    long (*memory_op)(uint64_t cmd, guest_ptr_t arg); /* what only translated guests have */
+    void (*audit)(struct domain *d);                  /* debug key */
 };
 extern const struct guest_ops *pv_ops_table;  /* set by pv_init(); used when !is_hvm */
 extern const struct guest_ops *hvm_ops_table; /* set by hvm_init() */

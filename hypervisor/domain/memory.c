@@ -27,6 +27,7 @@ struct batch {
     unsigned order;
     unsigned width;   /* address bits, 0 = any */
     bool want_result; /* the caller gave an array */
+    bool on_demand;   /* pages come when they are touched (hvm/pod.c) */
 };
 
 static int batch_decode(const struct xen_memory_reservation *r, uint64_t op, struct batch *b)
@@ -38,8 +39,14 @@ static int batch_decode(const struct xen_memory_reservation *r, uint64_t op, str
     int rc = permission_check(caller, __HYPERVISOR_memory_op, op, d);
     if (rc)
         return rc;
-    if (r->mem_flags & (XENMEMF_populate_on_demand | XENMEMF_vnode))
+    b->on_demand = r->mem_flags & XENMEMF_populate_on_demand;
+    if (b->on_demand && !caller->privileged)
+        return -XEN_EPERM;
+    if ((r->mem_flags & XENMEMF_vnode) ||
+        (b->on_demand && (op != XENMEM_populate_physmap || !d->is_hvm || d == caller)))
         return -XEN_EOPNOTSUPP;
+    if (b->on_demand && r->extent_order % 9)
+        return -XEN_EINVAL;
     if (r->extent_order > (caller->privileged ? MAX_ORDER_PRIVILEGED : MAX_ORDER_SELF))
         return -XEN_EPERM;
     if (r->nr_extents > (1UL << 32) ||
@@ -122,6 +129,14 @@ static bool show_extent(const struct batch *b, struct page *page, xen_pfn_t gues
     return false;
 }
 
+static bool give_one(const struct batch *b, uint64_t i, bool named, xen_pfn_t guest_frame)
+{
+    if (b->on_demand)
+        return !ops_of(b->d)->map_on_demand(b->d, gfn(guest_frame), b->order);
+    struct page *page = give_extent(b, i, named ? guest_frame : M2P_INVALID);
+    return page && show_extent(b, page, guest_frame);
+}
+
 /*
  * Number of extents done; the first failure ends the batch. @named: the array says under which
  * guest frame numbers they are to be known.
@@ -133,9 +148,7 @@ static uint64_t give(const struct batch *b, bool named)
         xen_pfn_t guest_frame = 0;
         if (named && copy_element_from_guest(&guest_frame, b->extents, i))
             return i;
-
-        struct page *page = give_extent(b, i, named ? guest_frame : M2P_INVALID);
-        if (!page || !show_extent(b, page, guest_frame))
+        if (!give_one(b, i, named, guest_frame))
             return i;
         if (frames >= FRAMES_PER_SLICE || i % FRAMES_PER_SLICE == FRAMES_PER_SLICE - 1)
             preempt_point();
@@ -145,11 +158,11 @@ static uint64_t give(const struct batch *b, bool named)
 
 static bool take_frame(struct domain *d, gfn_t g)
 {
+    if (d->is_hvm)
+        return ops_of(d)->give_up(d, g);
     struct page *page = domain_get_page(d, g);
     if (!page)
         return false;
-    if (d->is_hvm)
-        (void)ops_of(d)->unmap(d, g, page);
     bool taken = take_back(page);
     page_put(page); /* ours */
     return taken;
@@ -506,27 +519,6 @@ static long claim_pages(guest_ptr_t arg)
     return d ? buddy_claim(d, r.nr_extents) : -XEN_ESRCH;
 }
 
-/*
- * The tools set this target before they change the size of a translated domain (xen/memory.h). It
- * is for memory that is populated on demand, which we refuse to make (batch_decode()): without such
- * there is nothing to keep ready for it, whatever the target.
- */
-static long pod_target(guest_ptr_t arg)
-{
-    struct xen_pod_target t;
-    int rc = copy_from_guest(&t, arg, sizeof(t));
-    if (rc)
-        return rc;
-    struct domain *d = domain_find(t.domid);
-    if (!d)
-        return -XEN_ESRCH;
-    if (!d->is_hvm)
-        return -XEN_EINVAL;
-    t.tot_pages = READ_ONCE(d->tot_pages);
-    t.pod_cache_pages = t.pod_entries = 0;
-    return copy_to_guest(arg, &t, sizeof(t));
-}
-
 /* A domid in, a number of pages out. */
 static long reservation_query(uint64_t op, guest_ptr_t arg)
 {
@@ -581,6 +573,8 @@ long hc_memory_op(uint64_t cmd, uint64_t arg)
     case XENMEM_add_to_physmap:
     case XENMEM_add_to_physmap_batch:
     case XENMEM_remove_from_physmap:
+    case XENMEM_set_pod_target:
+    case XENMEM_get_pod_target:
         return hvm_ops_table ? hvm_ops_table->memory_op(cmd, p) : -XEN_ENOSYS;
     case XENMEM_maximum_ram_page:
         return max_mfn - 1;
@@ -598,9 +592,9 @@ long hc_memory_op(uint64_t cmd, uint64_t arg)
         return set_memory_map(p);
     case XENMEM_claim_pages:
         return claim_pages(p);
-    case XENMEM_set_pod_target:
-    case XENMEM_get_pod_target:
-        return pod_target(p);
+    case XENMEM_get_sharing_freed_pages:
+    case XENMEM_get_sharing_shared_pages:
+        return 0; /* no domain shares memory with another one */
     case XENMEM_acquire_resource:
         return acquire_resource(p);
     case XENMEM_get_vnumainfo:

@@ -48,6 +48,7 @@ static int relinquish(struct domain *d)
     platform_stop(d);
     ioreq_relinquish(d);
     int rc = p2m_relinquish(d);
+    pod_relinquish(d);
     return rc ? rc : domain_relinquish_pages(d);
 }
 
@@ -100,12 +101,15 @@ static const struct guest_ops ops = {
     .get_page = get_page,
     .send_nmi = send_nmi,
     .map = p2m_add,
+    .map_on_demand = pod_add,
     .unmap = unmap,
+    .give_up = hvm_physmap_give_up,
     .map_lent = p2m_add_lent,
     .max_gfn = max_gfn,
     .resource = ioreq_frame,
     .shown = ioreq_shown,
     .memory_op = hvm_memory_op,
+    .audit = pod_audit,
 };
 
 bool hvm_available(void)

@@ -157,6 +157,9 @@ static void nested_fault(struct vcpu *v)
     switch (p2m_kind(v->domain, g)) {
     case P2M_NONE:
         break;
+    case P2M_POD:
+        pod_fault(v, g);
+        return;
     case P2M_ROM:
         if (!write)
             return;

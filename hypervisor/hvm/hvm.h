@@ -16,12 +16,22 @@
 
 #include <xen/hvm/params.h>
 
+/* Memory that is populated on demand (pod.c); p2m.lock holds for all of it. */
+struct pod {
+    uint64_t entries;      /* [a] frames of the guest that are not populated yet */
+    uint64_t count;        /* pages that are ready for them, in two lists: */
+    uint32_t small, large; /* first frame of a page, of a block of 2 MiB; 0 = end */
+    uint64_t sweep;        /* frame of the guest at which the search for zero pages goes on */
+    uint64_t added;        /* pages, for a target that is not reached yet */
+};
+
 struct p2m {
     struct spinlock lock; /* RANK_P2M: changes; looking up takes none */
     mfn_t root;           /* [I] */
     uint64_t max_gfn;     /* [a] highest that ever was mapped */
     uint64_t tables;      /* [p2m lock] pages of page tables */
     bool tracked;         /* [a] p2m_take_dirty() was called */
+    struct pod pod;
 };
 
 /* XEN_X86_EMU_* of a domain with a whole PC around it; the other choice is the local APIC alone. */
@@ -92,17 +102,19 @@ int __must_check p2m_add_device(struct domain *d, gfn_t g, mfn_t m);
  * -XEN_EBUSY: it is a page table of its owner and cannot be written.
  */
 int __must_check p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable);
-/* False: nothing was there. The TLBs are flushed when it returns. */
-bool p2m_remove(struct domain *d, gfn_t g);
-/* As p2m_remove() when @g is @page; and without flush: the caller does that by p2m_flush(). */
+/* False: @page was not at @g. No TLB is flushed: the caller does that by p2m_flush(). */
 bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page);
-bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page); /* no flush either */
+bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page);
 void p2m_flush(struct domain *d);
-/* The RAM at @g, a reference taken; NULL. Whoever owns it; *writable: by us, through that. */
-struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
+/*
+ * The RAM at @g, populated if need be, a reference taken; NULL. Whoever owns it; *writable: by us,
+ * through that.
+ */
+struct page *__must_check p2m_get_page(struct domain *d, gfn_t g, bool *writable);
 /* What a guest frame number stands for. */
 enum p2m_kind {
     P2M_NONE,
+    P2M_POD, /* RAM as soon as it is touched */
     P2M_RAM,
     P2M_ROM,       /* its own frame, which it cannot write */
     P2M_LENT,      /* another domain's */
@@ -121,6 +133,27 @@ int __must_check p2m_set_writable(struct domain *d, gfn_t g, bool writable);
 int __must_check p2m_take_dirty(struct domain *d, gfn_t g);
 void p2m_set_dirty(struct domain *d, gfn_t g);     /* we have written to it */
 int __must_check p2m_relinquish(struct domain *d); /* 0, -XEN_EAGAIN; may preempt_point() */
+
+/* --- pod.c: memory populated on demand --- */
+/* 2^order frames from @g on, where nothing is yet. -XEN_EINVAL, -XEN_ENOMEM: nothing is changed. */
+int __must_check pod_add(struct domain *d, gfn_t g, unsigned order);
+/*
+ * Where NPT_POD was is RAM now. False: there is none to be had, of which the guest dies if it is
+ * the caller. Locks above RANK_P2M may be held.
+ */
+bool __must_check pod_populate(struct domain *d, gfn_t g);
+void pod_fault(struct vcpu *v, gfn_t g); /* the same for what stopped the guest; may give way */
+/* 1: what was to be populated at @g is not any more; 0: there was no such; -XEN_ENOMEM */
+int __must_check pod_remove(struct domain *d, gfn_t g);
+void pod_entry_gone(struct domain *d); /* lock held: p2m.c has put something else there */
+/*
+ * @page, which the guest had and gives back, is kept ready for what it still may populate: true,
+ * the caller's reference is gone.
+ */
+bool __must_check pod_keep(struct domain *d, struct page *page);
+long pod_target(uint64_t op, guest_ptr_t arg); /* XENMEM_set_pod_target, get */
+void pod_relinquish(struct domain *d);         /* may preempt_point() */
+void pod_audit(struct domain *d);
 
 /* --- walk.c --- */
 /*
@@ -252,8 +285,10 @@ extern const struct grant_map_ops hvm_grant_ops;
 /* --- physmap.c --- */
 /* What is at @from is at @to from now on, and nothing at @from. */
 int __must_check hvm_physmap_move(struct domain *d, gfn_t from, gfn_t to);
-/* XENMEM_add_to_physmap, its batch, remove_from_physmap: by domain/memory.c. */
+/* XENMEM_add_to_physmap, its batch, remove_from_physmap, pod_target: by domain/memory.c. */
 long hvm_memory_op(uint64_t cmd, guest_ptr_t arg);
+/* Memory of @d's own at @g, populated or not, leaves its reservation; false: there is none. */
+bool __must_check hvm_physmap_give_up(struct domain *d, gfn_t g);
 
 /* --- param.c --- */
 int __must_check hvm_param_get(struct domain *d, uint32_t index, uint64_t *value);

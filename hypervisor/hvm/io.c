@@ -98,7 +98,8 @@ static bool model_port(const struct domain *d, uint16_t port)
 
 static bool is_ram(const struct domain *d, uint64_t gpa)
 {
-    return p2m_kind(d, gfn(gpa >> PAGE_SHIFT)) == P2M_RAM;
+    enum p2m_kind there = p2m_kind(d, gfn(gpa >> PAGE_SHIFT));
+    return there == P2M_RAM || there == P2M_POD;
 }
 
 bool hvm_io_port_block(struct vcpu *v, uint16_t port, unsigned size, bool write, uint64_t gpa,

@@ -3,7 +3,7 @@
  * (APM vol. 2 section 15.25.5), Intel's those of EPT (SDM vol. 3, "EPT translation mechanism").
  * They agree on where the address is, on bit 0 without which there is nothing, bit 1 without which
  * nothing is written, and bit 7 of large leaves; other bits are the backend's (npt_format). Bits 52
- * and 53, which both ignore, are ours. Entries are made with A and D set, so that no CPU has to;
+ * to 54, which both ignore, are ours. Entries are made with A and D set, so that no CPU has to;
  * only p2m_take_dirty() clears D, of leaves.
  */
 #ifndef HVM_NPT_H
@@ -16,6 +16,7 @@
 #define NPT_PS     (1UL << 7)
 #define NPT_DEVICE (1UL << 52) /* no RAM: holds no reference */
 #define NPT_LENT   (1UL << 53) /* another domain's page; without NPT_RW it holds no WRITABLE use */
+#define NPT_POD    (1UL << 54) /* alone: nothing there before it is touched (pod.c) */
 #define NPT_ADDR   0x000ffffffffff000UL
 
 extern struct npt_format {

@@ -5,7 +5,7 @@
  * A leaf that maps RAM holds, for each of its 4 KiB frames, one reference and one WRITABLE use, so
  * a frame stays the guest's as long as it can reach it and is no PV domain's page table meanwhile.
  * Leaves are of 4 KiB, 2 MiB or 1 GiB; a large one is split when a part of it changes, never put
- * together again.
+ * together again. What is populated on demand has an entry of its own kind (pod.c).
  *
  * Changes are under p2m.lock. Looking up takes no lock: tables are not freed before the domain is,
  * and a frame that was found counts only once a reference to it is taken. A removed leaf may still
@@ -13,22 +13,14 @@
  * stamps of mm/ do (a full flush of a CPU also ends what its guests' TLBs know, ops.h).
  */
 #include "console/console.h"
-#include "hvm/hvm.h"
-#include "hvm/npt.h"
+#include "hvm/p2m.h"
 #include "lib/string.h"
 
 struct npt_format npt_format __ro_after_init;
 
-static const unsigned level_order[] = {0, 0, 9, 18}; /* leaves of level 1 to 3 */
-
 static struct p2m *p2m_of(const struct domain *d)
 {
     return &d->hvm->p2m;
-}
-
-static uint64_t *table_of(mfn_t m)
-{
-    return mfn_to_virt(m);
 }
 
 static unsigned index_at(gfn_t g, unsigned level)
@@ -69,7 +61,7 @@ int p2m_init(struct domain *d)
 
 static void tables_free(mfn_t table, unsigned level)
 {
-    const uint64_t *t = table_of(table);
+    const uint64_t *t = p2m_table(table);
     for (unsigned i = 0; level > 1 && i < 512; i++)
         if ((t[i] & NPT_P) && !(t[i] & NPT_PS))
             tables_free(npt_mfn(t[i]), level - 1);
@@ -111,7 +103,7 @@ static void leaf_put(uint64_t e, unsigned level)
     if ((e & NPT_LENT) && !(e & NPT_RW))
         page_put(mfn_to_page(npt_mfn(e)));
     else
-        frames_put(mfn_to_page(npt_mfn(e)), 1UL << level_order[level]);
+        frames_put(mfn_to_page(npt_mfn(e)), 1UL << p2m_order(level));
 }
 
 /* --- changing --- */
@@ -122,7 +114,7 @@ static int split(struct domain *d, uint64_t *e, unsigned level)
     uint64_t *t = table_alloc(d);
     if (!t)
         return -XEN_ENOMEM;
-    uint64_t small = *e, step = PAGE_SIZE << level_order[level - 1];
+    uint64_t small = *e, step = small & NPT_P ? PAGE_SIZE << p2m_order(level - 1) : 0;
     if (level == 2)
         small &= ~NPT_PS;
     for (unsigned i = 0; i < 512; i++)
@@ -131,68 +123,65 @@ static int split(struct domain *d, uint64_t *e, unsigned level)
     return 0;
 }
 
-/*
- * The entry of @level for @g, tables on the way made if @make. NULL: there is none (*rc 0) or no
- * memory. Lock held.
- */
-static uint64_t *find_slot(struct domain *d, gfn_t g, unsigned level, bool make, int *rc)
+uint64_t *p2m_slot(struct domain *d, gfn_t g, unsigned level, bool make, int *rc)
 {
-    uint64_t *t = table_of(p2m_of(d)->root);
+    uint64_t *t = p2m_table(p2m_of(d)->root);
     *rc = 0;
     for (unsigned l = 4;; l--) {
         uint64_t *e = &t[index_at(g, l)];
         if (l == level)
             return e;
-        if (!(*e & NPT_P)) {
+        if (*e & (NPT_PS | NPT_POD)) {
+            *rc = split(d, e, l);
+            if (*rc)
+                return NULL;
+        } else if (!(*e & NPT_P)) {
             uint64_t *new = make ? table_alloc(d) : NULL;
             if (!new) {
                 *rc = make ? -XEN_ENOMEM : 0;
                 return NULL;
             }
             __atomic_store_n(e, npt_table(virt_to_mfn(new)), __ATOMIC_RELEASE);
-        } else if (*e & NPT_PS) {
-            *rc = split(d, e, l);
-            if (*rc)
-                return NULL;
         }
-        t = table_of(npt_mfn(*e));
+        t = p2m_table(npt_mfn(*e));
     }
 }
 
-/*
- * Puts @leaf (with what it holds) at level @level. 1: a table is in the way, use smaller ones.
- */
-static int put_leaf(struct domain *d, gfn_t g, unsigned level, uint64_t leaf, uint64_t *old)
+int p2m_put_leaf(struct domain *d, gfn_t g, unsigned level, uint64_t leaf, uint64_t *old)
 {
     struct p2m *p = p2m_of(d);
     int rc;
     *old = 0;
     spin_lock(&p->lock);
-    uint64_t *e = find_slot(d, g, level, true, &rc);
+    uint64_t *e = p2m_slot(d, g, level, true, &rc);
     if (e && READ_ONCE(d->dying))
         rc = -XEN_EINVAL; /* its references are being given back: no new ones */
-    else if (e && level > 1 && *e)
+    else if (e && *e && (level > 1 || leaf == NPT_POD))
         rc = 1;
     else if (e)
         *old = __atomic_exchange_n(e, leaf, __ATOMIC_ACQ_REL);
-    uint64_t last = g.n + (1UL << level_order[level]) - 1;
+    if (!rc && leaf == NPT_POD)
+        p->pod.entries += 1UL << p2m_order(level);
+    else if (*old == NPT_POD)
+        pod_entry_gone(d);
+    uint64_t last = g.n + (1UL << p2m_order(level)) - 1;
     if (!rc && last > p->max_gfn)
         WRITE_ONCE(p->max_gfn, last);
     spin_unlock(&p->lock);
     return rc;
 }
 
-static unsigned best_level(gfn_t g, mfn_t m, uint64_t left)
+unsigned p2m_best_level(gfn_t g, mfn_t m, uint64_t left)
 {
     for (unsigned level = npt_format.gib ? 3 : 2; level > 1; level--) {
-        uint64_t n = 1UL << level_order[level];
+        uint64_t n = 1UL << p2m_order(level);
         if (n <= left && !((g.n | m.n) & (n - 1)))
             return level;
     }
     return 1;
 }
 
-static bool gfns_ok(gfn_t g, uint64_t n)
+bool p2m_gfns_ok(gfn_t g, uint64_t n)
 {
     return g.n + n > g.n && g.n + n <= 1UL << (min(cpu_features.phys_bits, 48u) - PAGE_SHIFT);
 }
@@ -200,12 +189,12 @@ static bool gfns_ok(gfn_t g, uint64_t n)
 /* One leaf at @g, as large as it may be; how many frames that were, or an error. */
 static int64_t add_some(struct domain *d, gfn_t g, struct page *page, uint64_t left, bool *stale)
 {
-    for (unsigned level = best_level(g, page_to_mfn(page), left);; level--) {
-        uint64_t n = 1UL << level_order[level], old;
+    for (unsigned level = p2m_best_level(g, page_to_mfn(page), left);; level--) {
+        uint64_t n = 1UL << p2m_order(level), old;
         int rc = frames_get(d, page, n);
         if (rc)
             return rc;
-        rc = put_leaf(d, g, level, npt_leaf(page_to_mfn(page), level, 0), &old);
+        rc = p2m_put_leaf(d, g, level, npt_leaf(page_to_mfn(page), level, 0), &old);
         if (rc)
             frames_put(page, n);
         if (rc < 0)
@@ -222,7 +211,7 @@ int p2m_add(struct domain *d, gfn_t g, struct page *page, unsigned order)
 {
     uint64_t n = 1UL << order, done = 0;
     bool stale = false;
-    int rc = gfns_ok(g, n) ? 0 : -XEN_EINVAL;
+    int rc = p2m_gfns_ok(g, n) ? 0 : -XEN_EINVAL;
     while (!rc && done < n) {
         int64_t some = add_some(d, gfn(g.n + done), page + done, n - done, &stale);
         if (some < 0)
@@ -238,9 +227,9 @@ int p2m_add(struct domain *d, gfn_t g, struct page *page, unsigned order)
 int p2m_add_device(struct domain *d, gfn_t g, mfn_t m)
 {
     uint64_t old;
-    if (!gfns_ok(g, 1))
+    if (!p2m_gfns_ok(g, 1))
         return -XEN_EINVAL;
-    int rc = put_leaf(d, g, 1, npt_leaf(m, 1, NPT_DEVICE), &old);
+    int rc = p2m_put_leaf(d, g, 1, npt_leaf(m, 1, NPT_DEVICE), &old);
     if (!rc && (old & NPT_P)) {
         leaf_put(old, 1);
         p2m_flush(d);
@@ -251,7 +240,7 @@ int p2m_add_device(struct domain *d, gfn_t g, mfn_t m)
 int p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable)
 {
     uint64_t old, leaf = npt_leaf(page_to_mfn(page), 1, NPT_LENT);
-    if (!gfns_ok(g, 1) || !page_get_any(page))
+    if (!p2m_gfns_ok(g, 1) || !page_get_any(page))
         return -XEN_EINVAL;
     if (!writable)
         leaf &= ~NPT_RW;
@@ -261,7 +250,7 @@ int p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable)
     }
     if (writable)
         page_type_mark_foreign(page);
-    int rc = put_leaf(d, g, 1, leaf, &old);
+    int rc = p2m_put_leaf(d, g, 1, leaf, &old);
     if (rc) {
         leaf_put(leaf, 1);
     } else if (old & NPT_P) {
@@ -271,7 +260,7 @@ int p2m_add_lent(struct domain *d, gfn_t g, struct page *page, bool writable)
     return rc;
 }
 
-/* What is at @g goes if it has @bits, and is @page unless that is NULL. */
+/* What is at @g goes if it has @bits and is @page. */
 static bool take_out(struct domain *d, gfn_t g, const struct page *page, uint64_t bits)
 {
     struct p2m *p = p2m_of(d);
@@ -280,20 +269,12 @@ static bool take_out(struct domain *d, gfn_t g, const struct page *page, uint64_
     if (p2m_kind(d, g) == P2M_NONE)
         return false;
     spin_lock(&p->lock);
-    uint64_t *e = find_slot(d, g, 1, false, &rc);
-    if (e && (*e & bits) == bits && (!page || npt_mfn(*e).n == page_to_mfn(page).n))
+    uint64_t *e = p2m_slot(d, g, 1, false, &rc);
+    if (e && (*e & bits) == bits && npt_mfn(*e).n == page_to_mfn(page).n)
         old = __atomic_exchange_n(e, 0, __ATOMIC_ACQ_REL);
     spin_unlock(&p->lock);
     leaf_put(old, 1);
     return old & NPT_P;
-}
-
-bool p2m_remove(struct domain *d, gfn_t g)
-{
-    bool was = take_out(d, g, NULL, 0);
-    if (was)
-        p2m_flush(d);
-    return was;
 }
 
 bool p2m_remove_page(struct domain *d, gfn_t g, const struct page *page)
@@ -320,21 +301,30 @@ void p2m_flush(struct domain *d)
 
 /* --- looking up --- */
 
-/* The leaf for @g with the frame of @g itself in it; 0 = none. */
-static uint64_t lookup(const struct domain *d, gfn_t g)
+uint64_t *p2m_entry(const struct domain *d, gfn_t g, unsigned *level)
 {
-    if (!gfns_ok(g, 1))
+    uint64_t *t = p2m_table(p2m_of(d)->root);
+    for (*level = 4;; --*level) {
+        uint64_t *e = &t[index_at(g, *level)];
+        if (*level == 1 || !(*e & NPT_P) || (*e & NPT_PS))
+            return e;
+        t = p2m_table(npt_mfn(*e));
+    }
+}
+
+/* The leaf for @g with the frame of @g itself in it; without NPT_P: none, or NPT_POD. */
+static __always_inline uint64_t lookup(const struct domain *d, gfn_t g)
+{
+    if (!p2m_gfns_ok(g, 1))
         return 0;
-    const uint64_t *t = table_of(p2m_of(d)->root);
+    const uint64_t *t = p2m_table(p2m_of(d)->root);
     for (unsigned level = 4;; level--) {
         uint64_t e = __atomic_load_n(&t[index_at(g, level)], __ATOMIC_ACQUIRE);
-        if (!(e & NPT_P))
-            return 0;
-        if (level == 1)
+        if (!(e & NPT_P) || level == 1)
             return e;
         if (e & NPT_PS)
-            return e + ((g.n & ((1UL << level_order[level]) - 1)) << PAGE_SHIFT);
-        t = table_of(npt_mfn(e));
+            return e + ((g.n & ((1UL << p2m_order(level)) - 1)) << PAGE_SHIFT);
+        t = p2m_table(npt_mfn(e));
     }
 }
 
@@ -342,7 +332,7 @@ enum p2m_kind p2m_kind(const struct domain *d, gfn_t g)
 {
     uint64_t e = lookup(d, g);
     if (!(e & NPT_P))
-        return P2M_NONE;
+        return e ? P2M_POD : P2M_NONE;
     if (e & NPT_DEVICE)
         return P2M_DEVICE;
     bool writable = e & NPT_RW;
@@ -354,10 +344,13 @@ enum p2m_kind p2m_kind(const struct domain *d, gfn_t g)
 int p2m_set_writable(struct domain *d, gfn_t g, bool writable)
 {
     int rc;
-    if (p2m_kind(d, g) == P2M_NONE)
+    enum p2m_kind there = p2m_kind(d, g);
+    if (there == P2M_NONE)
         return -XEN_ENOENT;
+    if (there == P2M_POD && !pod_populate(d, g))
+        return -XEN_ENOMEM;
     spin_lock(&p2m_of(d)->lock);
-    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    uint64_t *e = p2m_slot(d, g, 1, false, &rc);
     if (!e || (*e & (NPT_LENT | NPT_DEVICE)) || !(*e & NPT_P))
         rc = rc ? rc : -XEN_EINVAL;
     else if (writable) /* in one step each: a CPU may set D meanwhile */
@@ -383,7 +376,7 @@ int p2m_take_dirty(struct domain *d, gfn_t g)
     if (!(lookup(d, g) & npt_format.dirty))
         return 0;
     spin_lock(&p->lock);
-    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    uint64_t *e = p2m_slot(d, g, 1, false, &rc);
     if (e)
         old = __atomic_fetch_and(e, ~npt_format.dirty, __ATOMIC_ACQ_REL);
     spin_unlock(&p->lock);
@@ -398,21 +391,43 @@ void p2m_set_dirty(struct domain *d, gfn_t g)
     if (!READ_ONCE(p->tracked) || (lookup(d, g) & npt_format.dirty))
         return;
     spin_lock(&p->lock);
-    uint64_t *e = find_slot(d, g, 1, false, &rc);
+    uint64_t *e = p2m_slot(d, g, 1, false, &rc);
     if (e && (*e & NPT_P))
         __atomic_fetch_or(e, npt_format.dirty, __ATOMIC_RELEASE);
     spin_unlock(&p->lock);
 }
 
-struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
+static __always_inline struct page *leaf_get(uint64_t e, bool *writable)
 {
-    uint64_t e = lookup(d, g);
     if (!(e & NPT_P) || (e & NPT_DEVICE))
         return NULL;
     /* A lent page may become its owner's page table as soon as its WRITABLE use ends. */
     *writable = (e & NPT_RW) && !(e & NPT_LENT);
     struct page *page = mfn_to_page(npt_mfn(e));
     return page_get_any(page) ? page : NULL;
+}
+
+/* @e is none, or to be populated; or its page was taken back (pod.c) or given up meanwhile. */
+static __noinline struct page *get_changed(struct domain *d, gfn_t g, uint64_t e, bool *writable)
+{
+    struct page *page;
+    do {
+        uint64_t before = e;
+        if (e == NPT_POD && !pod_populate(d, g))
+            return NULL;
+        e = lookup(d, g);
+        if (e != NPT_POD && npt_mfn(e).n == npt_mfn(before).n)
+            return NULL;
+        page = leaf_get(e, writable);
+    } while (!page);
+    return page;
+}
+
+struct page *p2m_get_page(struct domain *d, gfn_t g, bool *writable)
+{
+    uint64_t e = lookup(d, g);
+    struct page *page = leaf_get(e, writable);
+    return likely(page) ? page : get_changed(d, g, e, writable);
 }
 
 /* --- the end --- */
@@ -422,7 +437,7 @@ struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
 /* Gives up leaves below @table until @budget is used up. Nobody else changes it: d is dying. */
 static void drop_leaves(mfn_t table, unsigned level, unsigned *budget)
 {
-    uint64_t *t = table_of(table);
+    uint64_t *t = p2m_table(table);
     for (unsigned i = 0; i < 512 && *budget; i++) {
         if (!(t[i] & NPT_P))
             continue;

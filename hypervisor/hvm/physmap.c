@@ -11,26 +11,47 @@
 
 #include <xen/memory.h>
 
-/* The page that was at @g goes; allocated memory with it. */
-static void vacate(struct domain *d, gfn_t g)
+/* @page, a reference to which is the caller's no more, goes from @g; true: it was @d's memory. */
+static bool release(struct domain *d, gfn_t g, struct page *page)
 {
-    bool writable;
-    struct page *page = p2m_get_page(d, g, &writable);
-    if (!page)
-        return;
-    if (p2m_remove_page(d, g, page) && READ_ONCE(page->owner) == d && page_drop_allocation(page)) {
+    bool own = p2m_remove_page(d, g, page) && READ_ONCE(page->owner) == d;
+    p2m_flush(d);
+    if (own && pod_keep(d, page))
+        return true;
+    own = own && page_drop_allocation(page);
+    if (own) {
         m2p_set(page_to_mfn(page), M2P_INVALID);
         page_put(page);
     }
     page_put(page);
-    p2m_flush(d);
+    return own;
+}
+
+bool hvm_physmap_give_up(struct domain *d, gfn_t g)
+{
+    int rc = pod_remove(d, g);
+    if (rc)
+        return rc > 0;
+    struct page *page = domain_get_page(d, g);
+    return page && release(d, g, page);
+}
+
+/* The page that was at @g goes; allocated memory with it. */
+static int vacate(struct domain *d, gfn_t g)
+{
+    bool writable;
+    int rc = pod_remove(d, g);
+    struct page *page = rc ? NULL : p2m_get_page(d, g, &writable);
+    if (page)
+        (void)release(d, g, page);
+    return min(rc, 0);
 }
 
 /* @page: a reference is held. */
 static int place(struct domain *d, gfn_t g, struct page *page)
 {
-    vacate(d, g);
-    return p2m_add(d, g, page, 0);
+    int rc = vacate(d, g);
+    return rc ? rc : p2m_add(d, g, page, 0);
 }
 
 static int place_frame(struct domain *d, gfn_t g, mfn_t m)
@@ -75,8 +96,9 @@ static int add_foreign(struct domain *d, domid_t owner, unsigned op, gfn_t from,
     struct page *page = domain_get_page(other, from);
     if (!page)
         return -XEN_EINVAL;
-    vacate(d, g);
-    rc = p2m_add_lent(d, g, page, true);
+    rc = vacate(d, g);
+    if (!rc)
+        rc = p2m_add_lent(d, g, page, true);
     if (rc == -XEN_EBUSY)
         rc = p2m_add_lent(d, g, page, false);
     page_put(page);
@@ -180,8 +202,7 @@ static long remove_one(guest_ptr_t arg)
         rc = find(r.domid, XENMEM_remove_from_physmap, &d);
     if (rc)
         return rc;
-    rc = p2m_kind(d, gfn(r.gpfn)) == P2M_NONE ? -XEN_ENOENT : 0;
-    vacate(d, gfn(r.gpfn));
+    rc = p2m_kind(d, gfn(r.gpfn)) == P2M_NONE ? -XEN_ENOENT : vacate(d, gfn(r.gpfn));
     domain_put(d);
     return rc;
 }
@@ -193,6 +214,9 @@ long hvm_memory_op(uint64_t cmd, guest_ptr_t arg)
         return add_one(arg);
     case XENMEM_add_to_physmap_batch:
         return add_batch(arg);
+    case XENMEM_set_pod_target:
+    case XENMEM_get_pod_target:
+        return pod_target(cmd, arg);
     default:
         return remove_one(arg);
     }

@@ -15,7 +15,7 @@ enum lock_rank {
     RANK_IOREQ,       /* hvm: one domain's I/O request servers */
     RANK_EVENT,       /* event: one domain's port table */
     RANK_EVENT_QUEUE, /* event: one FIFO queue */
-    RANK_P2M,         /* hvm: one domain's nested page tables being changed */
+    RANK_P2M,         /* hvm: one domain's nested page tables being changed, its pool of pages */
     RANK_HWDOM,       /* hvm: which lines of the machine domain 0 has */
     RANK_LINES,       /* hvm: domain 0's IO-APIC, at whose pins they are */
     RANK_PIRQ,        /* event: one domain's physical interrupts */

@@ -110,6 +110,8 @@ static void audit_domain(struct domain *d)
     each_page(&a, compare_page);
     log_info("d%u: %lu pages, %lu with references that are not its own, %u errors", d->id, a.pages,
              a.held_elsewhere, a.errors);
+    if (d->is_hvm)
+        hvm_ops_table->audit(d);
     page_free(memory, order);
 }
 

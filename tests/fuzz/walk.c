@@ -26,7 +26,7 @@ static uint64_t get_reg(const struct vcpu *v, enum hvm_reg r)
 static const struct hvm_ops fake_ops = {.get_reg = get_reg};
 const struct hvm_ops *hvm_ops = &fake_ops;
 
-struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
+struct page *p2m_get_page(struct domain *d, gfn_t g, bool *writable)
 {
     *writable = true;
     if (g.n >= PAGES)

@@ -305,7 +305,12 @@ static void may_not(void)
     call(&c, 16, __HYPERVISOR_memory_op, XENMEM_current_reservation, arg + 640, 0, 0);
     *(domid_t *)((uint8_t *)c.share + 2800 + 640) = 0;
     call(&c, 17, __HYPERVISOR_xen_version, XENVER_version, 0, 0, 0);
-    call(&c, 18, -1, 0, 0, 0, 0);
+    call(&c, 18, __HYPERVISOR_memory_op, XENMEM_populate_physmap, arg + 656, 0, 0);
+    struct xen_memory_reservation *pod = (void *)((uint8_t *)c.share + 2800 + 656);
+
+    pod->domid = DOMID_SELF;
+    pod->mem_flags = XENMEMF_populate_on_demand;
+    call(&c, 19, -1, 0, 0, 0, 0);
     start(&c);
     CHECK(wait_share(&c));
     for (unsigned i = 0; i < 17; i++) {
@@ -319,6 +324,7 @@ static void may_not(void)
     CHECK_EQ(result(&c, 7), -XEN_EPERM);
     CHECK_EQ(result(&c, 8), -XEN_EPERM);
     CHECK_EQ(result(&c, 17), 4 << 16 | 17);
+    CHECK_EQ(result(&c, 18), -XEN_EPERM);
     bury(&c);
 }
 

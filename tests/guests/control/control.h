@@ -27,12 +27,19 @@ long flat_registers(uint16_t d, uint64_t rip);
 struct hvm_hw_cpu *flat_record(void);
 long flat_stream(uint16_t d);
 long flat_get(uint16_t d);
+/*
+ * pod.c: one with a pool of so many pages, and no frame numbers for them yet; how many of @n extents
+ * of such, from @gfn on, were made.
+ */
+uint16_t pod_build(uint64_t pages);
+long pod_make(uint16_t d, xen_pfn_t gfn, unsigned n, unsigned order);
 
 void device_model(void); /* device_model.c */
 void children(void); /* child.c */
 void domctls(void);  /* domctls.c */
 void failures(void); /* failures.c */
 void hardware(void); /* hvm.c */
+void pod_memory(void); /* pod.c */
 void rarities(void); /* operations.c */
 void records(void);  /* records.c */
 void states(void);   /* states.c */

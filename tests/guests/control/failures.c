@@ -144,6 +144,79 @@ static void keep_frames(void)
         set_p2m(lent_pfn[i], got + i);
 }
 
+/* Memory populated on demand: numbers, the pages for them, and what a touch takes. */
+static void make_hvm_child(void)
+{
+    child = pod_build(0);
+}
+
+static void make_child_on_demand(void)
+{
+    child = pod_build(1);
+    CHECK_EQ(pod_make(child, 0, 1, 18), 1);
+}
+
+static long make_on_demand(void)
+{
+    return pod_make(child, 511 << 9, 3, 9) == 3 ? 0 : -XEN_ENOMEM;
+}
+
+static void bury_fewer(void)
+{
+    struct xen_pod_target t = {.domid = child};
+    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), 0);
+    CHECK(t.pod_entries == 0 || t.pod_entries == 512 || t.pod_entries == 1024);
+    bury_child();
+}
+
+static long set_target(void)
+{
+    struct xen_pod_target t = {.domid = child, .target_pages = 20};
+    return HC(memory_op, XENMEM_set_pod_target, &t);
+}
+
+static void bury_empty(void)
+{
+    struct xen_pod_target t = {.domid = child};
+    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), 0);
+    CHECK_EQ(t.tot_pages, 0);
+    bury_child();
+}
+
+static long touch(void)
+{
+    void *at = map_gfn(child, 5);
+    if (!at)
+        return -XEN_ENOMEM;
+    unmap_gfn(at);
+    return 0;
+}
+
+static void touch_again(void)
+{
+    CHECK_EQ(touch(), 0);
+    bury_child();
+}
+
+/* As long as it has other pages, one of these is its table. */
+static void touch_with_little(void)
+{
+    struct xen_pod_target t;
+    uint64_t before = free_pages();
+
+    child = pod_build(20);
+    CHECK_EQ(pod_make(child, 0, 1, 9), 1);
+    press('F');
+    CHECK_EQ(touch(), 0);
+    press('f');
+    t.domid = child;
+    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), 0);
+    CHECK_EQ(t.tot_pages, 19);
+    CHECK_EQ(t.pod_cache_pages, 18);
+    bury_child();
+    check_free(before, __FILE__, __LINE__);
+}
+
 static void nothing(void)
 {
 }
@@ -163,6 +236,9 @@ static const struct {
     {"many event channels", make_child, many_ports, bury_child, bury_child},
     {"set its memory map", make_child, set_map, bury_child, bury_child},
     {"allow it ports", make_child, allow_ports, bury_child, bury_child},
+    {"make memory on demand", make_hvm_child, make_on_demand, bury_child, bury_fewer},
+    {"set its target", make_hvm_child, set_target, bury_child, bury_empty},
+    {"touch it", make_child_on_demand, touch, bury_child, touch_again},
     {"exchange frames", nothing, exchange_frames, keep_frames, nothing},
 };
 
@@ -173,6 +249,7 @@ void failures(void)
         print("  not in this build\n");
         return;
     }
+    touch_with_little();
     for (unsigned i = 0; i < sizeof(operations) / sizeof(*operations); i++) {
         uint64_t before = free_pages();
         unsigned failed = 0;

@@ -221,27 +221,6 @@ uint16_t hvm_build(uint32_t emulation)
     return d;
 }
 
-/* There is no memory on demand; the tools ask before each change of size all the same. */
-static void pod_targets(uint16_t d)
-{
-    struct xen_pod_target t = {.domid = d, .target_pages = 100, .pod_entries = 7};
-    struct xen_memory_reservation r = {
-        .domid = d, .nr_extents = 1, .mem_flags = XENMEMF_populate_on_demand};
-    xen_pfn_t at = HVM_FRAMES;
-
-    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, &t), 0);
-    CHECK_EQ(t.tot_pages, HVM_FRAMES);
-    CHECK_EQ(t.pod_entries, 0);
-    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), 0);
-    t.domid = 0; /* ourselves: not translated */
-    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, &t), -XEN_EINVAL);
-    t.domid = 4000;
-    CHECK_EQ(HC(memory_op, XENMEM_get_pod_target, &t), -XEN_ESRCH);
-    CHECK_EQ(HC(memory_op, XENMEM_set_pod_target, BAD_NONCANONICAL), -XEN_EFAULT);
-    r.extent_start.p = &at;
-    CHECK_EQ(HC(memory_op, XENMEM_populate_physmap, &r), -XEN_EOPNOTSUPP);
-}
-
 void hardware(void)
 {
     /* All but the local APIC. */
@@ -256,7 +235,6 @@ void hardware(void)
     CHECK_REFUSED(create_with(c, 0, &d));
     d = hvm_build(XEN_X86_EMU_LAPIC);
     parameters(d);
-    pod_targets(d);
     streams(d);
     run(d);
     CHECK_EQ(destroy(d), 0);

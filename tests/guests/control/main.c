@@ -618,6 +618,7 @@ void test_main(void)
     early_event();
     domctls();
     hardware();
+    pod_memory();
     states();
     device_model();
     records();
