@@ -110,6 +110,27 @@ def test_debian(host):
 
 
 @pytest.mark.slow
+def test_maximum(host):
+    """More memory later: populated on demand, under the BIOS and its device model, too."""
+    before = host.free_memory()
+    create_pc(host, "pc", maxmem=384)
+    host.guest("pc", "true", 400)
+    memory = f"xenstore-read /local/domain/{host.domid('pc')}/memory/"
+    video = int(host.check(memory + "videoram")) >> 10 # which no balloon knows of
+    listed = "$(xl list pc | awk 'NR == 2 { print $3 }')"
+    for mib in (256, 384, 200, 256):
+        host.check(f"xl mem-set pc {mib}")
+        host.wait_for(f"[ {listed} -ge {mib - video - 1} ] && [ {listed} -le {mib - video + 1} ]", 60)
+        assert int(host.check(memory + "target")) == mib - video << 10
+        inside = int(host.guest(
+            "pc", "cat /sys/devices/system/xen_memory/xen_memory0/info/current_kb")) >> 10
+        assert abs(inside + video - int(host.check(f"echo {listed}"))) <= 1
+    host.guest("pc", "head -c 100M /dev/zero | tail -c 99M | wc -c")
+    host.check("xl destroy pc", 60)
+    host.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 30)
+
+
+@pytest.mark.slow
 def test_uefi(host):
     """The same disk by OVMF and its EFI system partition."""
     create_pc(host, "uefi", bios="ovmf", memory=512) # GRUB asks for half, for its kernel

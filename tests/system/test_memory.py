@@ -119,3 +119,33 @@ def test_a_hundred_sizes(host):
         host.wait_for(f"! xl domid {name}")
     host.check("rm /var/lib/guests/three.img")
     assert host.free_pages() == before
+
+
+@pytest.mark.slow
+def test_on_demand(host):
+    """A PVH guest finds numbers for all that it may grow to when it starts, and pages behind these
+    as it touches them; then its balloon gives back what it may not have yet."""
+    before = settled_pages(host)
+    host.create("one", type="pvh", memory=128, maxmem=256, vcpus=2, disk=[m.disk("one")],
+                seconds=120)
+    settles(host, "one", 128)
+    assert "Initial ballooning down finished" in host.guest("one", "dmesg")
+    with_128 = host.free_pages()
+    for mib in (256, 100, 192, 128):
+        host.check(f"xl mem-set one {mib}")
+        settles(host, "one", mib)
+        assert abs(with_128 - host.free_pages() - (mib - 128) * 256) <= 16
+    # What it may have, it has: none of it is wrong, and nobody ran out of memory.
+    host.guest("one", "for i in 1 2 3; do head -c 40M /dev/zero | tail -c 39M | wc -c; done;"
+                      " sha256sum /bin/bash >/tmp/sum && sha256sum -c --quiet /tmp/sum")
+    assert host.run("xl mem-set one 300").status != 0
+    host.check("xl mem-max one 160")
+    assert host.run("xl mem-set one 200").status != 0
+    host.check("xl mem-set one 160")
+    settles(host, "one", 160)
+    counts = re.findall(r"d(\d+): (\d+) frames to be populated, (\d+) pages", host.check("xl dmesg"))
+    domid, entries, pages = counts[-1]
+    assert int(domid) == host.domid("one") and entries == pages
+    host.check("xl destroy one", 60)
+    host.wait_for("! xl domid one")
+    assert host.free_pages() == before
