@@ -70,6 +70,8 @@ static inline volatile uint64_t *hpet(unsigned offset)
 extern volatile unsigned hits[256]; /* by vector; the hooks end the interrupt */
 bool wait_hits(unsigned vector, unsigned n);
 void run_for(unsigned ms); /* with interrupts on */
+/* Some come meanwhile, but not more than 10000 a second, however long it took. */
+bool hits_bounded(unsigned vector, unsigned ms);
 void pic_start(void);      /* all masked */
 
 void clocks(void);
