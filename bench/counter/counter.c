@@ -13,8 +13,8 @@
  * plugins but without qemu-plugin.h, so the few functions used are declared here (QEMU 7.2
  * documentation, "QEMU TCG Plugins").
  *
- * watch=ADDRESS, up to four times: when the instruction there is executed for the first time, the
- * counters are written as well, with the address in place of the marker's name.
+ * watch=ADDRESS, up to four times: whenever the instruction there is executed, the counters are
+ * written as well, with the address in place of the marker's name.
  *
  * Arguments: out=FILE.  Lines: marker, then per region: instructions, then each kind.
  * profile=FILE, too: after each marker, how often each instruction of the hypervisor was executed
@@ -57,10 +57,7 @@ enum region { HYPERVISOR, REST, REGIONS };
 
 static uint64_t counters[REGIONS][KINDS];
 static FILE *out, *profile;
-static struct {
-    uint64_t at;
-    bool seen;
-} watched[4];
+static uint64_t watched[4];
 static unsigned watches;
 
 /* One counter per instruction of the hypervisor, found by its address (open addressing). */
@@ -161,13 +158,10 @@ static void marked(unsigned int vcpu, void *id)
         write_profile();
 }
 
-static void reached(unsigned int vcpu, void *n)
+static void reached(unsigned int vcpu, void *at)
 {
     (void)vcpu;
-    unsigned i = (uintptr_t)n;
-    if (!watched[i].seen)
-        write_counters(watched[i].at);
-    watched[i].seen = true;
+    write_counters((uintptr_t)at);
 }
 
 static void translated(qemu_plugin_id_t plugin, struct qemu_plugin_tb *tb)
@@ -190,9 +184,9 @@ static void translated(qemu_plugin_id_t plugin, struct qemu_plugin_tb *tb)
             qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64,
                                                        place_counter(at), 1);
         for (unsigned w = 0; w < watches; w++)
-            if (watched[w].at == at && !watched[w].seen)
+            if (watched[w] == at)
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, QEMU_PLUGIN_CB_NO_REGS,
-                                                       (void *)(uintptr_t)w);
+                                                       (void *)(uintptr_t)at);
         if (is_marker(bytes, n, &id))
             qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, QEMU_PLUGIN_CB_NO_REGS,
                                                    (void *)(uintptr_t)id);
@@ -210,7 +204,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
         if (!strncmp(argv[i], "out=", 4))
             out = fopen(argv[i] + 4, "w");
         if (!strncmp(argv[i], "watch=", 6) && watches < sizeof(watched) / sizeof(watched[0]))
-            watched[watches++].at = strtoull(argv[i] + 6, NULL, 0);
+            watched[watches++] = strtoull(argv[i] + 6, NULL, 0);
         profiled |= !strncmp(argv[i], "profile=", 8);
         if (!strncmp(argv[i], "profile=", 8))
             profile = fopen(argv[i] + 8, "w");

@@ -8,6 +8,8 @@ import base64
 import os
 import sys
 
+from counts import Counts
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUT = f"{TOP}/build/bench"
 GUESTS = int(os.environ.get("BENCH_GUESTS", "20"))
@@ -38,12 +40,9 @@ echo $(cat free0 free1)
 
 def measure(hypervisor, tag, machine):
     """{name: (all instructions, hypervisor's)}, and KiB per guest."""
-    counts = f"{OUT}/{tag}.counts"
-    if os.path.exists(counts):
-        os.remove(counts)
+    counts = Counts(tag)
     with machine(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
-                 qemu=["-icount", "shift=3,sleep=off", "-rtc", "base=2020-01-01,clock=vm",
-                       "-plugin", f"{OUT}/counter.so,out={counts}"]) as m:
+                 qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
         m.boot(400)
         for name in ("mark", "first"):
             with open(f"{OUT}/{name}" + (".elf" if name == "first" else ""), "rb") as f:
@@ -52,12 +51,7 @@ def measure(hypervisor, tag, machine):
                 m.check(f"echo {data[at:at + 20000]} >>/tmp/{name}.64", 100)
             m.check(f"base64 -d /tmp/{name}.64 >/tmp/{name} && chmod +x /tmp/{name}")
         free = [int(word) for word in m.check(script(), 900).split()[-2:]]
-    lines = []
-    with open(counts, encoding="utf-8") as f:
-        for line in f:
-            words = [int(word) for word in line.split()]
-            kinds = (len(words) - 1) // 2
-            lines.append((words[0], words[1] + words[1 + kinds], words[1]))
+    lines = counts.lines()
     at = {letter: next(i for i, line in enumerate(lines) if line[0] == MARKS[letter])
           for letter in MARKS}
 

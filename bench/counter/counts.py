@@ -1,0 +1,25 @@
+"""The counters of bench/counter/counter.c as they come."""
+import os
+
+OUT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
+                   "build/bench")
+MACHINE = ["-rtc", "base=2020-01-01,clock=vm", "-accel", "tcg,thread=single"]
+
+
+class Counts:
+    """One run of the machine; @watch are addresses whose execution is wanted, too."""
+
+    def __init__(self, tag, watch=()):
+        self.path = f"{OUT}/{tag}.counts"
+        if os.path.exists(self.path):
+            os.remove(self.path)
+        plugin = f"{OUT}/counter.so,out={self.path}"
+        self.options = MACHINE + ["-plugin", plugin + "".join(f",watch={at:#x}" for at in watch)]
+
+    def lines(self):
+        """[(marker or address, all instructions, the hypervisor's)] so far."""
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path, encoding="utf-8") as f:
+            words = [[int(word) for word in line.split()] for line in f if line.endswith("\n")]
+        return [(line[0], line[1] + line[1 + (len(line) - 1) // 2], line[1]) for line in words]

@@ -1,0 +1,124 @@
+"""What a guest's work costs: one kernel and one initramfs, bare, under KVM, and as a PV and a PVH
+guest of the hypervisor given, by all instructions that the machine executes.
+
+bench/guests/init.c is the guest's first process and has the table of rows. The machine has one CPU
+and the same model of it everywhere; no guest has devices.
+"""
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+
+from counts import Counts
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = f"{TOP}/build/bench"
+IMAGES = f"{OUT}/guest"
+BEGIN, END, INIT, DONE = 1, 2, 3, 4         # init.c
+KINDS = ("pv", "pvh")
+MEMORY = 256
+# A nanosecond an instruction. By slower clocks the kernel's ticks, 4 ms apart, come after so few
+# instructions that they cover what else there is.
+CLOCK = ["-icount", "shift=0,sleep=off", "-seed", "1",
+         # As system/qemu has it, without RDRAND, which is not the same every time, and RDTSCP, which
+         # stock Xen cannot execute for a PVH guest on this CPU.
+         "-cpu", "qemu64,+npt,+nx,+sse4.1,+sse4.2,+ssse3,+popcnt,+smep,+umip,+pdpe1gb,+fsgsbase"]
+# Nothing random, no mitigations (Trilby has none), no huge pages, which PV guests cannot have.
+LINE = "quiet nokaslr norandmaps mitigations=off transparent_hugepage=never"
+
+
+def rows():
+    """[(name, operations)] of init.c."""
+    with open(f"{TOP}/bench/guests/init.c", encoding="utf-8") as f:
+        return [(name, int(n)) for name, n in
+                re.findall(r'^    \{"(.+)", \w+, \d+, (\d+)\},$', f.read(), re.M)]
+
+
+def entries():
+    """The addresses at which the kernel begins: {"pv": virtual, "pvh": physical}, from its notes
+    (xen/elfnote.h)."""
+    with open(f"{IMAGES}/vmlinux", "rb") as f:
+        head = f.read(64)
+        at, size, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
+        f.seek(at)
+        parts = [struct.unpack("<IIQQQQQQ", f.read(size)) for _ in range(count)]
+        offset, length = next((part[2], part[5]) for part in parts if part[0] == 4)
+        f.seek(offset)
+        notes = f.read(length)
+    found, at = {}, 0
+    while at < len(notes):
+        name, data, kind = struct.unpack_from("<III", notes, at)
+        start = at + 12 + (name + 3 & ~3)
+        if notes[at + 12:at + 16] == b"Xen\0" and kind in (1, 18):
+            found["pv" if kind == 1 else "pvh"] = int.from_bytes(notes[start:start + data], "little")
+        at = start + (data + 3 & ~3)
+    return found
+
+
+def wait_for(counts, done, alive):
+    """Until so many guests were done."""
+    end = time.time() + 1800
+    while sum(line[0] == DONE for line in counts.lines()) < done:
+        if time.time() > end or not alive():
+            sys.exit(f"bench: the guest did not come to its end ({counts.path})")
+        time.sleep(0.5)
+
+
+def result(lines, entry):
+    """{row: (all instructions, the hypervisor's)} of one guest's lines."""
+    init = next(i for i, line in enumerate(lines) if line[0] == INIT)
+    first = max(i for i in range(init) if lines[i][0] == entry)
+    pairs = [(lines[first], lines[init])]
+    pairs += zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)))
+    names = ["boot"] + [name for name, _ in rows()]
+    return {name: (b[1] - a[1], b[2] - a[2]) for name, (a, b) in zip(names, pairs, strict=True)}
+
+
+def machine(tag, initramfs, memory, line):
+    """A kernel on the bare machine, until a guest, it itself or the one it runs, was done."""
+    counts = Counts(tag, entries().values())
+    qemu = subprocess.Popen(
+        ["qemu-system-x86_64", "-M", "q35", "-m", str(memory), "-smp", "1", "-nodefaults",
+         "-display", "none", "-no-reboot", "-serial", f"file:{OUT}/{tag}.log",
+         "-kernel", f"{IMAGES}/vmlinux", "-initrd", f"{IMAGES}/{initramfs}",
+         "-append", line, *CLOCK, *counts.options],
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(counts, 1, lambda: qemu.poll() is None)
+    finally:
+        qemu.kill()
+        qemu.wait()
+    return result(counts.lines(), entries()["pvh"])
+
+
+def bare(tag):
+    return machine(tag, "guest.cpio", MEMORY, f"{LINE} console=ttyS0")
+
+
+def kvm(tag):
+    # The host's kernel reads no further than the two dashes; it may use huge pages, as Xen does.
+    return machine(tag, "host.cpio", 1024, f"quiet mitigations=off console=ttyS0 -- {LINE}")
+
+
+def guests(hypervisor, tag, machine_class):
+    """{"pv": result, "pvh": result} of one boot of domain 0."""
+    counts, results, seen = Counts(tag, entries().values()), {}, 0
+    with machine_class(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
+                       xen="spec-ctrl=no xpti=no", extra_disks=[f"{IMAGES}/guest.cpio"],
+                       qemu=[*CLOCK, *counts.options]) as m:
+        m.boot(600)
+        m.check("cat /dev/vdb >/tmp/guest.cpio", 60)
+        for done, kind in enumerate(KINDS):
+            m.put_config(kind, type=kind, memory=MEMORY, cpus="all", ramdisk="/tmp/guest.cpio",
+                         extra=LINE, tsc_mode="native")
+            # The answer to this is long over when the guest starts; nobody polls.
+            m.check(f"xl create -qpe /root/{kind}.cfg;"
+                    f"(sleep 2; xl unpause {kind}) >/dev/null 2>&1 &", 120)
+            wait_for(counts, done + 1, m.child.isalive)
+            m.check(f"xl destroy {kind}", 120)
+            lines = counts.lines()
+            results[kind] = result(lines[seen:], entries()[kind])
+            seen = len(lines)
+    return results
