@@ -108,13 +108,25 @@ static bool is_our_slot(enum page_type level, unsigned index)
 
 /* --- whole tables: page_type_ops --- */
 
+/* The first present entry from @i on, or none before @n. Most tables are nearly empty. */
+static inline unsigned next_present(const uint64_t *table, unsigned i, unsigned n)
+{
+    while (i < n && !(table[i] & PTE_P)) {
+        const uint64_t *e = &table[++i];
+        for (; i % 8 == 0 && i < n; i += 8, e += 8)
+            if ((e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7]) & PTE_P)
+                break;
+    }
+    return i;
+}
+
 static void put_entries(const uint64_t *table, enum page_type level, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; (i = next_present(table, i, n)) < n; i++) {
         if (is_our_slot(level, i))
             continue;
         entry_put(table[i], level);
-        if (level > PAGE_L1 && (table[i] & PTE_P))
+        if (level > PAGE_L1)
             preempt_point();
     }
 }
@@ -124,9 +136,9 @@ static int validate_table(struct page *page, enum page_type level)
 {
     struct domain *d = page->owner;
     uint64_t *table = page_to_virt(page);
-    for (unsigned i = 0; i < PT_ENTRIES; i++) {
+    for (unsigned i = 0; (i = next_present(table, i, PT_ENTRIES)) < PT_ENTRIES; i++) {
         uint64_t e = table[i];
-        if (!(e & PTE_P) || is_our_slot(level, i))
+        if (is_our_slot(level, i))
             continue;
         int rc = check_bits(e, level);
         if (!rc)
