@@ -51,6 +51,17 @@ static void va_mapping(unsigned n)
     MUST(HC(update_va_mapping, area[0], value[0], UVMF_INVLPG));
 }
 
+/* As Linux clears and sets entries outside its batches: the writes trap. */
+static void trapped_writes(unsigned n)
+{
+    uint64_t *e = pt_entry(area[0], 1);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t none = 0;
+        __asm__ volatile("xchgq %1, %0" : "+m"(*e), "+r"(none));
+        __asm__ volatile("movq %1, %0" : "=m"(*e) : "r"(value[0]));
+    }
+}
+
 /* --- pinning a tree of tables --- */
 
 static uint64_t *tree;
@@ -126,6 +137,7 @@ const struct op memory_ops[] = {
     {"mmu_update_32", NULL, update_32, 400, 32},
     {"mmu_update_512", NULL, update_512, 40, 512},
     {"update_va_mapping", NULL, va_mapping, 4000, 1},
+    {"pt_write_trapped", NULL, trapped_writes, 2000, 2},
     {"pin_unpin_tree", tree_setup, pin, 10, TABLES * 512},
     {"new_baseptr", switch_setup, switches, 4000, 1},
     {"balloon_page", NULL, balloon, 20, 64},

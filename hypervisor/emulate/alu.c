@@ -6,12 +6,13 @@
 
 uint64_t *reg_slot(struct cpu_user_regs *regs, unsigned n)
 {
-    uint64_t *const slots[16] = {
-        &regs->rax, &regs->rcx, &regs->rdx, &regs->rbx, &regs->rsp, &regs->rbp,
-        &regs->rsi, &regs->rdi, &regs->r8,  &regs->r9,  &regs->r10, &regs->r11,
-        &regs->r12, &regs->r13, &regs->r14, &regs->r15,
+#define AT(reg) offsetof(struct cpu_user_regs, reg)
+    static const uint8_t at[16] = {
+        AT(rax), AT(rcx), AT(rdx), AT(rbx), AT(rsp), AT(rbp), AT(rsi), AT(rdi),
+        AT(r8),  AT(r9),  AT(r10), AT(r11), AT(r12), AT(r13), AT(r14), AT(r15),
     };
-    return slots[n & 15];
+#undef AT
+    return (uint64_t *)((char *)regs + at[n & 15]);
 }
 
 static bool is_high_byte(unsigned n, unsigned size, bool rex)

@@ -5,6 +5,7 @@
  * instruction at fault is executed, and only its access to that one page may write.
  */
 #include "emulate/emulate.h"
+#include "pv/internal.h"
 #include "pv/pagetable.h"
 
 struct write_fault {
@@ -115,15 +116,13 @@ static const struct emulate_ops ops = {
     .seg_base = seg_base,
 };
 
-/* The frame that @va maps read-only, if it is one of the domain's L1 tables in use. */
+/*
+ * The frame that @va maps read-only, if it is one of the domain's L1 tables in use. That is all
+ * that matters, should the tables on the way change meanwhile (pv/pagetable.c, find_l1()).
+ */
 static struct page *table_mapped_at(struct vcpu *v, uint64_t va)
 {
-    struct page *l1;
-    unsigned index;
-    if (pv_pt_find_l1(v, va, &l1, &index))
-        return NULL;
-    uint64_t e = READ_ONCE(*pt_entry(l1, index));
-    page_put_and_type(l1);
+    uint64_t e = pv_walk(v->pv->guest_l4, va, NULL);
     if ((e & (PTE_P | PTE_RW)) != PTE_P || !mfn_is_ram(pte_mfn(e)))
         return NULL;
 
@@ -134,6 +133,40 @@ static struct page *table_mapped_at(struct vcpu *v, uint64_t va)
         return page;
     page_put(page);
     return NULL;
+}
+
+/*
+ * MOV and XCHG of a register with a whole entry, REX.W 89 and 87 without an index: Linux clears and
+ * sets entries by these where it does not batch. The operand is where the fault is, unless it began
+ * on the page before, in which case the fault is at the first byte of this one. False: for the
+ * emulator.
+ */
+static bool write_entry(const struct write_fault *f, struct cpu_user_regs *regs, uint64_t va)
+{
+    uint64_t code, old;
+    if (va % sizeof(uint64_t) || va == f->page_va ||
+        copy_from_guest(&code, guest_ptr(regs->rip), sizeof(code)))
+        return false;
+    unsigned opcode = code >> 8 & 0xff, rm = code >> 16 & 7, mod = code >> 22 & 3;
+    bool exchange = opcode == 0x87;
+    if ((code & 0xf8) != 0x48 || !(exchange || opcode == 0x89) || mod == 3 || rm == 4 ||
+        (mod == 0 && rm == 5))
+        return false;
+
+    uint64_t *reg = reg_slot(regs, (code >> 19 & 7) | (code & 4) << 1);
+    unsigned index = va % PAGE_SIZE / sizeof(uint64_t);
+    int rc;
+    do {
+        old = READ_ONCE(*pt_entry(f->table, index));
+        rc = pt_write(f->table, index, *reg, f->table->owner, false, exchange ? &old : NULL);
+    } while (rc == -XEN_EAGAIN);
+    if (rc)
+        return false;
+    if (exchange)
+        *reg = old;
+    regs->rip += mod == 2 ? 7 : 3 + mod;
+    regs->rflags &= ~RFLAGS_RF;
+    return true;
 }
 
 bool pv_emulate_pt_write(struct cpu_user_regs *regs, uint64_t va)
@@ -147,6 +180,10 @@ bool pv_emulate_pt_write(struct cpu_user_regs *regs, uint64_t va)
     };
     if (!f.table)
         return false;
+    if (write_entry(&f, regs, va)) {
+        page_put_and_type(f.table);
+        return true;
+    }
     struct emulate_ctx ctx = {
         .ops = &ops,
         .regs = regs,

@@ -8,13 +8,14 @@
 
 #define AREA 0x0000410000000000UL
 
+static uint64_t area; /* first AREA, whose entry is the first of its table, then one behind it */
 static volatile uint64_t *e; /* the entry under test, of a live table */
 static uint64_t *page, good, ro;
 
 static bool mapped_rw(void)
 {
-    mmuext(MMUEXT_INVLPG_LOCAL, AREA);
-    return try_write((void *)AREA, 1);
+    mmuext(MMUEXT_INVLPG_LOCAL, area);
+    return try_write((void *)area, 1);
 }
 
 static void moves(void)
@@ -54,6 +55,41 @@ static void moves(void)
     TRY("cmpxchgq %2, %0", : "+m"(*e), "+a"(v) : "r"(ro));
     CHECK_EQ(trapped(), 0);
     CHECK_EQ(*e & PTE_RW, 0);
+}
+
+/* Registers and displacements in all their encodings: each leaves rip behind itself. */
+static void forms(void)
+{
+    section("encodings of writes to level 1 entries");
+#define FORM(text, distance, value)                                                                \
+    do {                                                                                           \
+        uint64_t was = *e, v = (value);                                                            \
+        __asm__ volatile("mov %1, %%r9; mov %1, %%r12; mov %1, %%r13; mov %1, %%rdx\n"             \
+                         "mov %0, %%rcx; mov %0, %%r15\n" text "\n"                                \
+                         "xor %%rcx, %0; xor %%r15, %0" /* the value, or what XCHG gave */         \
+                         : "+&a"(v)                                                                \
+                         : "S"((uint64_t)e - (distance))                                           \
+                         : "rcx", "rdx", "r9", "r12", "r13", "r15", "memory", "cc");               \
+        CHECK_EQ(v | PTE_A | PTE_D, (text[0] == 'x' ? was : (value)) | PTE_A | PTE_D);             \
+        CHECK_EQ(*e, value);                                                                       \
+        *e = good;                                                                                 \
+    } while (0)
+    FORM("movq %%rcx, (%%rdx)", 0, ro);
+    FORM("movq %%r15, (%%rdx)", 0, ro);
+    FORM("movq %%rcx, (%%r9)", 0, 0);
+    FORM("movq %%r15, 8(%%r9)", 8, ro);
+    FORM("movq %%rcx, -128(%%r13)", -128L, 0);
+    FORM("movq %%r15, (%%r13)", 0, ro);
+    FORM("movq %%r15, 128(%%r9)", 128, 0);
+    FORM("movq %%rcx, 0x1000(%%rdx)", 0x1000, ro);
+    FORM("movq %%rcx, (%%r12)", 0, ro);
+    FORM("movq %%rcx, 16(%%r12)", 16, 0);
+    FORM("xchgq %%rcx, (%%rdx)", 0, ro);
+    FORM("xchgq %%r15, (%%r9)", 0, 0);
+    FORM("xchgq %%r15, 0x7f(%%r13)", 0x7f, ro);
+    FORM("xchgq %%rcx, 0x80(%%rdx)", 0x80, 0);
+    FORM("xchgq %%r15, 8(%%r12)", 8, ro);
+#undef FORM
 }
 
 static void bits(void)
@@ -108,7 +144,7 @@ static void unfair(void)
 {
     uint64_t before;
     struct trap *t = &this_cpu()->trap;
-    volatile uint64_t *l2 = pt_entry((void *)AREA, 2);
+    volatile uint64_t *l2 = pt_entry((void *)area, 2);
 
     section("direct writes that are refused");
     *e = good;
@@ -133,6 +169,14 @@ static void unfair(void)
     TRY("movq %1, 4%0", : "=m"(*e) : "r"(0UL));
     CHECK_TRAP(T_PF, PF_P | PF_W);
     CHECK_EQ(*e & PTE_P, PTE_P);
+    /* From the page before, which is writable, into the table's first entry. */
+    volatile uint64_t *table = (void *)((uint64_t)e & ~(PAGE_SIZE - 1UL));
+    CHECK_EQ(map_at(AREA + 16 * PAGE_SIZE, good), 0);
+    CHECK_EQ(map_at(AREA + 17 * PAGE_SIZE, MAKE_PTE(mfn_of((void *)table), PTE_RO)), 0);
+    before = *table;
+    TRY("movq %1, %0", : "=m"(*(uint64_t *)(AREA + 17 * PAGE_SIZE - 4)) : "r"(0UL));
+    CHECK_TRAP(T_PF, PF_P | PF_W);
+    CHECK_EQ(*table, before);
 }
 
 void writable_tables(void)
@@ -148,9 +192,12 @@ void writable_tables(void)
     page = page_alloc();
     good = MAKE_PTE(mfn_of(page), PTE_KERN);
     ro = MAKE_PTE(mfn_of(page), PTE_RO);
-    CHECK_EQ(map_at(AREA, good), 0);
-    e = pt_entry((void *)AREA, 1);
-    moves();
-    bits();
-    unfair();
+    for (area = AREA; area <= AREA + 5 * PAGE_SIZE; area += 5 * PAGE_SIZE) {
+        CHECK_EQ(map_at(area, good), 0);
+        e = pt_entry((void *)area, 1);
+        moves();
+        forms();
+        bits();
+        unfair();
+    }
 }
