@@ -100,6 +100,12 @@ bool p2m_remove_lent(struct domain *d, gfn_t g, const struct page *page); /* no 
 void p2m_flush(struct domain *d);
 /* The RAM at @g, a reference taken; NULL. Whoever owns it; *writable: by us, through that. */
 struct page *__must_check p2m_get_page(const struct domain *d, gfn_t g, bool *writable);
+/*
+ * Where @gpa is, RAM of the guest's own that it may write; NULL. Nothing is held: like what a TLB
+ * knows it is good until this CPU next answers a flush (spin_poll(), a lock, preempt_point()), for
+ * which whoever gets the frame next has to wait (mm/buddy.c).
+ */
+void *__must_check p2m_borrow(const struct domain *d, uint64_t gpa);
 /* What a guest frame number stands for. */
 enum p2m_kind {
     P2M_NONE,

@@ -323,19 +323,20 @@ void p2m_flush(struct domain *d)
 /* The leaf for @g with the frame of @g itself in it; 0 = none. */
 static uint64_t lookup(const struct domain *d, gfn_t g)
 {
-    if (!gfns_ok(g, 1))
-        return 0;
     const uint64_t *t = table_of(p2m_of(d)->root);
-    for (unsigned level = 4;; level--) {
+    if (g.n >> 4 * 9)
+        return 0;
+#pragma GCC unroll 3
+    for (unsigned level = 4; level > 1; level--) {
         uint64_t e = __atomic_load_n(&t[index_at(g, level)], __ATOMIC_ACQUIRE);
         if (!(e & NPT_P))
             return 0;
-        if (level == 1)
-            return e;
         if (e & NPT_PS)
             return e + ((g.n & ((1UL << level_order[level]) - 1)) << PAGE_SHIFT);
         t = table_of(npt_mfn(e));
     }
+    uint64_t e = __atomic_load_n(&t[index_at(g, 1)], __ATOMIC_ACQUIRE);
+    return e & NPT_P ? e : 0;
 }
 
 enum p2m_kind p2m_kind(const struct domain *d, gfn_t g)
@@ -413,6 +414,14 @@ struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
     *writable = (e & NPT_RW) && !(e & NPT_LENT);
     struct page *page = mfn_to_page(npt_mfn(e));
     return page_get_any(page) ? page : NULL;
+}
+
+void *p2m_borrow(const struct domain *d, uint64_t gpa)
+{
+    uint64_t e = lookup(d, gfn(gpa >> PAGE_SHIFT));
+    if ((e & (NPT_P | NPT_RW | NPT_DEVICE | NPT_LENT)) != (NPT_P | NPT_RW))
+        return NULL;
+    return (uint8_t *)mfn_to_virt(npt_mfn(e)) + gpa % PAGE_SIZE;
 }
 
 /* --- the end --- */
