@@ -416,10 +416,10 @@ struct page *p2m_get_page(const struct domain *d, gfn_t g, bool *writable)
     return page_get_any(page) ? page : NULL;
 }
 
-void *p2m_borrow(const struct domain *d, uint64_t gpa)
+void *p2m_borrow(const struct domain *d, uint64_t gpa, bool write)
 {
     uint64_t e = lookup(d, gfn(gpa >> PAGE_SHIFT));
-    if ((e & (NPT_P | NPT_RW | NPT_DEVICE | NPT_LENT)) != (NPT_P | NPT_RW))
+    if (!(e & NPT_P) || (e & NPT_DEVICE) || (write && (e & (NPT_RW | NPT_LENT)) != NPT_RW))
         return NULL;
     return (uint8_t *)mfn_to_virt(npt_mfn(e)) + gpa % PAGE_SIZE;
 }

@@ -69,7 +69,7 @@ static bool entry_mark(const struct walk *w, void *p, uint64_t old, uint64_t bit
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
-static uint64_t reserved_bits(const struct walk *w, bool leaf, unsigned level)
+static __always_inline uint64_t reserved_bits(const struct walk *w, bool leaf, unsigned level)
 {
     if (!w->wide)
         return leaf && level == 2 ? G_PSE_RESERVED : 0;
@@ -80,7 +80,7 @@ static uint64_t reserved_bits(const struct walk *w, bool leaf, unsigned level)
     return w->reserved | (leaf && level == 2 ? 0x1fe000 : 0);
 }
 
-static bool allowed(const struct walk *w)
+static inline bool allowed(const struct walk *w)
 {
     bool user_page = w->rights & G_U, user = w->access & HVM_USER;
     if (user && !user_page)
@@ -109,7 +109,7 @@ enum step { STEP_DOWN, STEP_LEAF, STEP_AGAIN, STEP_FAULT };
 /* One entry at @gpa, which becomes *e. A PDPT entry of PAE has no rights. */
 static __always_inline enum step step(struct walk *w, uint64_t gpa, unsigned level, uint64_t *e)
 {
-    void *p = p2m_borrow(w->v->domain, gpa);
+    void *p = p2m_borrow(w->v->domain, gpa, true);
     w->why = 0;
     if (unlikely(!p))
         return STEP_FAULT; /* tables in no memory: as if nothing were there */
@@ -135,29 +135,27 @@ static __always_inline enum step step(struct walk *w, uint64_t gpa, unsigned lev
 
 static __always_inline enum step walk(struct walk *w, unsigned levels, uint64_t addr, uint64_t *gpa)
 {
-    uint64_t cr3 = hvm_ops->get_reg(w->v, HVM_CR3), e;
+    uint64_t cr3 = hvm_ops->get_reg(w->v, HVM_CR3), e = 0;
     const bool wide = levels > 2;
     uint64_t table = levels == 3 ? cr3 & G_PAE_CR3 : cr3 & G_ADDR & (wide ? ~0UL : 0xffffffffUL);
     const unsigned bits = wide ? 9 : 10, size = wide ? 8 : 4;
+    enum step s = STEP_DOWN;
     w->levels = levels;
     w->wide = wide;
     w->rights = G_RW | G_U | G_NX;
-    for (unsigned level = levels, shift = PAGE_SHIFT + bits * (levels - 1);;
-         level--, shift -= bits) {
+#pragma GCC unroll 4
+    for (unsigned level = levels; level && s == STEP_DOWN; level--, table = e & G_ADDR) {
+        unsigned shift = PAGE_SHIFT + bits * (level - 1);
         uint64_t i = addr >> shift & ((1UL << bits) - 1);
-        enum step s = step(w, table + i * size, level, &e);
-        if (s == STEP_DOWN) {
-            table = e & G_ADDR;
+        s = step(w, table + i * size, level, &e);
+        if (s != STEP_LEAF)
             continue;
-        }
-        if (s == STEP_LEAF) {
-            uint64_t in_page = (1UL << shift) - 1, base = e & G_ADDR & ~in_page;
-            if (!wide && level == 2)
-                base |= (e >> 13 & 0xff) << 32; /* PSE-36 */
-            *gpa = base | (addr & in_page);
-        }
-        return s;
+        uint64_t in_page = (1UL << shift) - 1, base = e & G_ADDR & ~in_page;
+        if (!wide && level == 2)
+            base |= (e >> 13 & 0xff) << 32; /* PSE-36 */
+        *gpa = base | (addr & in_page);
     }
+    return s;
 }
 
 bool hvm_walk(struct vcpu *v, uint64_t addr, unsigned access, uint64_t *gpa, uint32_t *error)

@@ -26,7 +26,7 @@ static uint64_t get_reg(const struct vcpu *v, enum hvm_reg r)
 static const struct hvm_ops fake_ops = {.get_reg = get_reg};
 const struct hvm_ops *hvm_ops = &fake_ops;
 
-void *p2m_borrow(const struct domain *d, uint64_t gpa)
+void *p2m_borrow(const struct domain *d, uint64_t gpa, bool write)
 {
     return gpa / 4096 < PAGES ? (uint8_t *)page_to_virt(pages[gpa / 4096]) + gpa % 4096 : NULL;
 }
