@@ -23,7 +23,6 @@
 #else
 #include "lib/string.h"
 #undef memcpy
-#undef memset
 #undef memcmp
 #endif
 

@@ -22,7 +22,6 @@ char *strstr(const char *hay, const char *needle);
 
 /* A freestanding compiler does not take these for what they are: few bytes are moved in place. */
 #define memcpy(dst, src, n) __builtin_memcpy(dst, src, n)
-#define memset(dst, c, n)   __builtin_memset(dst, c, n)
 #define memcmp(a, b, n)     __builtin_memcmp(a, b, n)
 #endif
 
