@@ -8,9 +8,10 @@
  * together again.
  *
  * Changes are under p2m.lock. Looking up takes no lock: tables are not freed before the domain is,
- * and a frame that was found counts only once a reference to it is taken. A removed leaf may still
- * be in TLBs: p2m_flush() ends that for the guest's own sake; for whoever gets the frame next the
- * stamps of mm/ do (a full flush of a CPU also ends what its guests' TLBs know, ops.h).
+ * and a frame that was found counts only once a reference to it is taken, or while this CPU's TLB
+ * might as well know it (p2m_borrow()). A removed leaf may still be in TLBs: p2m_flush() ends that
+ * for the guest's own sake; for whoever gets the frame next the stamps of mm/ do (a full flush of a
+ * CPU also ends what its guests' TLBs know, ops.h).
  */
 #include "console/console.h"
 #include "hvm/hvm.h"
