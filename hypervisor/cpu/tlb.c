@@ -117,6 +117,13 @@ static void request(struct cpu *target, uint64_t what)
         ipi_send(target->id, VECTOR_TLB);
 }
 
+static __noinline void request_all(const struct cpu_mask *mask, uint64_t what)
+{
+    unsigned i;
+    for_each_cpu(i, mask)
+        request(cpus[i], what);
+}
+
 /* Waits for all that was requested of @cpu so far, which includes what we did. */
 static void wait_answered(unsigned cpu)
 {
@@ -130,30 +137,37 @@ static void wait_answered(unsigned cpu)
     }
 }
 
+static __noinline void wait_all(const struct cpu_mask *mask)
+{
+    unsigned i;
+    count(TRACE_tlb_shootdowns);
+    for_each_cpu(i, mask)
+        wait_answered(i);
+}
+
 static void flush(const struct cpu_mask *mask, uint64_t what)
 {
-    unsigned self = this_cpu()->id, i;
-    bool any = false;
-    struct cpu_mask others;
-    for (i = 0; i < ARRAY_SIZE(others.bits); i++)
+    unsigned self = this_cpu()->id;
+    uint64_t any = 0;
+    struct cpu_mask others __uninitialized;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < ARRAY_SIZE(others.bits); i++)
         others.bits[i] = READ_ONCE(mask->bits[i]) & READ_ONCE(cpus_online.bits[i]);
     bool here = bit_test(others.bits, self);
     bit_clear(others.bits, self);
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < ARRAY_SIZE(others.bits); i++)
+        any |= others.bits[i];
 
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the entries' new contents are out */
-    for_each_cpu(i, &others) {
-        request(cpus[i], what);
-        any = true;
-    }
+    if (unlikely(any))
+        request_all(&others, what);
     if (here && what == WANT_ALL)
         tlb_flush_local();
     else if (here)
         hardware_flush_page(what & PAGE_MASK);
-    if (!any)
-        return;
-    count(TRACE_tlb_shootdowns);
-    for_each_cpu(i, &others)
-        wait_answered(i);
+    if (unlikely(any))
+        wait_all(&others);
 }
 
 void tlb_flush_mask(const struct cpu_mask *mask)

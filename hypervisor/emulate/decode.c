@@ -14,24 +14,29 @@ struct reader {
     enum emulate_result failed; /* why next() gave nothing */
 };
 
-static bool next(struct reader *r, uint8_t *byte)
+static bool fetch(struct reader *r)
 {
     if (r->at == MAX_LENGTH) {
         r->failed = emulate_raise(r->ctx, VECTOR_GP, 0);
         return false;
     }
-    while (r->at >= r->got) {
-        unsigned more = 0, n = MAX_LENGTH - r->got;
-        uint64_t addr;
-        enum emulate_result res = code_address(r->ctx, r->got, &addr, &n);
-        if (res == EMULATE_OK)
-            res = r->ctx->ops->fetch(r->ctx, addr, r->bytes + r->got, n, &more);
-        if (res != EMULATE_OK || more == 0 || more > n) {
-            r->failed = res == EMULATE_OK ? EMULATE_UNHANDLED : res;
-            return false;
-        }
-        r->got += more;
+    unsigned more = 0, n = MAX_LENGTH - r->got;
+    uint64_t addr;
+    enum emulate_result res = code_address(r->ctx, r->got, &addr, &n);
+    if (res == EMULATE_OK)
+        res = r->ctx->ops->fetch(r->ctx, addr, r->bytes + r->got, n, &more);
+    if (res != EMULATE_OK || more == 0 || more > n) {
+        r->failed = res == EMULATE_OK ? EMULATE_UNHANDLED : res;
+        return false;
     }
+    r->got += more;
+    return true;
+}
+
+static inline bool next(struct reader *r, uint8_t *byte)
+{
+    if (unlikely(r->at == r->got) && !fetch(r))
+        return false;
     *byte = r->bytes[r->at++];
     return true;
 }

@@ -85,7 +85,8 @@ static void page_give_up(const struct active *a, struct page *page, bool write)
         page_put(page);
 }
 
-static int use_locked(struct grant_table *t, uint32_t ref, domid_t grantee, bool write)
+static int use_locked(struct grant_table *t, uint32_t ref, domid_t grantee, bool write,
+                      mfn_t *frame)
 {
     if (t->closed)
         return GNTST_bad_domain;
@@ -116,6 +117,7 @@ static int use_locked(struct grant_table *t, uint32_t ref, domid_t grantee, bool
         a->writers++;
     else
         a->readers++;
+    *frame = mfn(a->frame);
     return GNTST_okay;
 }
 
@@ -123,9 +125,7 @@ int grant_use(const struct grant_use *use, domid_t grantee, mfn_t *frame)
 {
     struct grant_table *t = use->granter->grant;
     spin_lock(&t->lock);
-    int status = use_locked(t, use->ref, grantee, use->write);
-    if (!status)
-        *frame = mfn(active_at(t, use->ref)->frame);
+    int status = use_locked(t, use->ref, grantee, use->write, frame);
     spin_unlock(&t->lock);
     return status;
 }

@@ -111,6 +111,13 @@ void p2m_flush(struct domain *d);
  * through that.
  */
 struct page *__must_check p2m_get_page(struct domain *d, gfn_t g, bool *writable);
+/*
+ * Where the RAM at @gpa is, to be read, or if @write to be written by us; NULL. Nothing is held:
+ * like what a TLB knows it is good until this CPU next answers a flush (spin_poll(), a lock,
+ * preempt_point()), for which whoever gets the frame next has to wait (mm/buddy.c). What is not
+ * populated yet is none: it would be zero, a page table without entries.
+ */
+void *__must_check p2m_borrow(const struct domain *d, uint64_t gpa, bool write);
 /* What a guest frame number stands for. */
 enum p2m_kind {
     P2M_NONE,
@@ -189,7 +196,10 @@ void hvm_run(void);                  /* first function on a vCPU's stack */
 void hvm_vcpu_reset(struct vcpu *v); /* registers as after RESET or INIT: real mode */
 /* Protected mode without paging, as a PVH kernel is entered; v has never run. */
 void hvm_vcpu_start_pvh(struct vcpu *v, uint32_t entry, uint32_t start_info);
-bool hvm_long_mode(const struct vcpu *v); /* 64-bit code runs */
+static inline bool hvm_long_mode(const struct vcpu *v) /* 64-bit code runs */
+{
+    return hvm_ops->long_mode(v);
+}
 void hvm_signal(struct vcpu *v, uint32_t signal);
 void hvm_kick(struct vcpu *v); /* has something new to take */
 void hvm_halt(struct vcpu *v); /* HLT */

@@ -91,16 +91,21 @@ static void take_nmi(struct vcpu *v)
 /* Who the interrupt is from that goes in. */
 enum from { NOBODY, EVENTS, PIC, LAPIC };
 
-static enum from choose(struct vcpu *v, int *vector, unsigned *pic_irq)
+static enum from choose(struct vcpu *v, int *vector, unsigned *pic_irq, bool *held_back)
 {
     uint8_t callback = event_pending(v) ? callback_vector(v) : 0;
     *vector = callback;
+    *held_back = false;
     if (callback)
         return EVENTS;
     if (platform_extint(v) && (*vector = platform_peek_extint(v, pic_irq)) >= 0)
         return PIC;
-    *vector = lapic_pending(&v->hvm->lapic);
-    return *vector < 0 ? NOBODY : LAPIC;
+    *vector = lapic_next(&v->hvm->lapic);
+    if (!lapic_holds_back(&v->hvm->lapic, *vector))
+        return LAPIC;
+    *held_back = *vector >= 0;
+    *vector = -1;
+    return NOBODY;
 }
 
 void hvm_enter(struct vcpu *v)
@@ -108,12 +113,12 @@ void hvm_enter(struct vcpu *v)
     struct hvm_vcpu *h = v->hvm;
     unsigned pic_irq;
     int irq;
-    bool taken;
+    bool taken, held_back;
     if (v->domain->hvm->platform)
         platform_sync(v);
-    enum from from = choose(v, &irq, &pic_irq);
+    enum from from = choose(v, &irq, &pic_irq, &held_back);
     /* One that the task priority holds back: the guest stops when it changes that. */
-    hvm_ops->watch_tpr(v, from == NOBODY && lapic_next(&h->lapic) >= 0);
+    hvm_ops->watch_tpr(v, held_back);
     take_nmi(v);
     struct hvm_event event = h->event;
     hvm_ops->set_tpr(v, h->lapic.tpr >> 4);

@@ -28,30 +28,42 @@ static bool is_prefix(uint8_t b, bool rex)
     }
 }
 
-/* Up to the end of the page first, for what follows may not be there. */
-static unsigned fetch(struct vcpu *v, uint8_t *buf, uint64_t addr, unsigned n)
+static const uint8_t *find(struct vcpu *v, uint64_t addr)
 {
-    struct hvm_fault ignored;
     unsigned access = HVM_FETCH | (hvm_ops->cpl(v) == 3 ? HVM_USER : 0);
-    unsigned here = min((uint64_t)n, PAGE_SIZE - addr % PAGE_SIZE);
-    if (hvm_copy_linear(v, addr, buf, here, access, &ignored))
-        return 0;
-    if (here < n && !hvm_copy_linear(v, addr + here, buf + here, n - here, access, &ignored))
-        return n;
-    return here;
+    uint64_t gpa;
+    uint32_t ignored;
+    return hvm_walk(v, addr, access, &gpa, &ignored) ? p2m_borrow(v->domain, gpa, false) : NULL;
+}
+
+/* The byte at @addr, -1: none; *p: where the one before is, NULL for the first. */
+static int fetch(struct vcpu *v, uint64_t addr, const uint8_t **p)
+{
+    *p = *p && addr % PAGE_SIZE ? *p + 1 : find(v, addr);
+    return *p ? READ_ONCE(**p) : -1;
 }
 
 unsigned hvm_insn_length(struct vcpu *v, bool two_byte, uint8_t opcode)
 {
-    uint8_t code[LONGEST];
+    const uint8_t *p = NULL;
     struct hvm_segment cs;
-    hvm_ops->get_segment(v, HVM_CS, &cs);
     bool wide = hvm_long_mode(v);
-    uint64_t addr = v->stack->regs.rip + (wide ? 0 : cs.base);
-    unsigned got = fetch(v, code, addr, LONGEST), i = 0;
-    while (i < got && is_prefix(code[i], wide))
-        i++;
-    if (two_byte && (i >= got || code[i++] != 0x0f))
-        return 0;
-    return i < got && code[i] == opcode ? i + 1 : 0;
+    uint64_t addr = v->stack->regs.rip;
+    if (!wide) {
+        hvm_ops->get_segment(v, HVM_CS, &cs);
+        addr += cs.base;
+    }
+    for (unsigned n = 1; n <= LONGEST; n++) {
+        int byte = fetch(v, addr++, &p);
+        if (byte < 0)
+            return 0;
+        if (is_prefix(byte, wide))
+            continue;
+        if (two_byte && (byte != 0x0f || n++ == LONGEST))
+            return 0;
+        if (two_byte)
+            byte = fetch(v, addr, &p);
+        return byte == opcode ? n : 0;
+    }
+    return 0;
 }

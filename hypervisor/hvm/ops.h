@@ -139,8 +139,9 @@ struct hvm_ops {
     uint64_t (*get_reg)(const struct vcpu *v, enum hvm_reg r);
     void (*set_reg)(struct vcpu *v, enum hvm_reg r, uint64_t value);
     unsigned (*cpl)(const struct vcpu *v);
-    bool (*shadow)(const struct vcpu *v); /* STI or MOV SS holds interrupts back for one more */
-    void (*clear_shadow)(struct vcpu *v); /* an instruction was executed for the guest */
+    bool (*long_mode)(const struct vcpu *v); /* 64-bit code runs */
+    bool (*shadow)(const struct vcpu *v);    /* STI or MOV SS holds interrupts back for one more */
+    void (*clear_shadow)(struct vcpu *v);    /* an instruction was executed for the guest */
     /* The next end of an NMI handler (IRET) is noticed: nmi_masked is cleared by then. */
     void (*watch_iret)(struct vcpu *v);
     void (*watch_tpr)(struct vcpu *v, bool on); /* HVM_EXIT_TPR when the guest writes CR8 */

@@ -8,9 +8,10 @@
  * together again. What is populated on demand has an entry of its own kind (pod.c).
  *
  * Changes are under p2m.lock. Looking up takes no lock: tables are not freed before the domain is,
- * and a frame that was found counts only once a reference to it is taken. A removed leaf may still
- * be in TLBs: p2m_flush() ends that for the guest's own sake; for whoever gets the frame next the
- * stamps of mm/ do (a full flush of a CPU also ends what its guests' TLBs know, ops.h).
+ * and a frame that was found counts only once a reference to it is taken, or while this CPU's TLB
+ * might as well know it (p2m_borrow()). A removed leaf may still be in TLBs: p2m_flush() ends that
+ * for the guest's own sake; for whoever gets the frame next the stamps of mm/ do (a full flush of a
+ * CPU also ends what its guests' TLBs know, ops.h).
  */
 #include "console/console.h"
 #include "hvm/p2m.h"
@@ -313,19 +314,21 @@ uint64_t *p2m_entry(const struct domain *d, gfn_t g, unsigned *level)
 }
 
 /* The leaf for @g with the frame of @g itself in it; without NPT_P: none, or NPT_POD. */
-static __always_inline uint64_t lookup(const struct domain *d, gfn_t g)
+static uint64_t lookup(const struct domain *d, gfn_t g)
 {
-    if (!p2m_gfns_ok(g, 1))
-        return 0;
     const uint64_t *t = p2m_table(p2m_of(d)->root);
-    for (unsigned level = 4;; level--) {
+    if (g.n >> 4 * 9)
+        return 0;
+#pragma GCC unroll 3
+    for (unsigned level = 4; level > 1; level--) {
         uint64_t e = __atomic_load_n(&t[index_at(g, level)], __ATOMIC_ACQUIRE);
-        if (!(e & NPT_P) || level == 1)
+        if (!(e & NPT_P))
             return e;
         if (e & NPT_PS)
             return e + ((g.n & ((1UL << p2m_order(level)) - 1)) << PAGE_SHIFT);
         t = p2m_table(npt_mfn(e));
     }
+    return __atomic_load_n(&t[index_at(g, 1)], __ATOMIC_ACQUIRE);
 }
 
 enum p2m_kind p2m_kind(const struct domain *d, gfn_t g)
@@ -428,6 +431,14 @@ struct page *p2m_get_page(struct domain *d, gfn_t g, bool *writable)
     uint64_t e = lookup(d, g);
     struct page *page = leaf_get(e, writable);
     return likely(page) ? page : get_changed(d, g, e, writable);
+}
+
+void *p2m_borrow(const struct domain *d, uint64_t gpa, bool write)
+{
+    uint64_t e = lookup(d, gfn(gpa >> PAGE_SHIFT));
+    if (!(e & NPT_P) || (e & NPT_DEVICE) || (write && (e & (NPT_RW | NPT_LENT)) != NPT_RW))
+        return NULL;
+    return (uint8_t *)mfn_to_virt(npt_mfn(e)) + gpa % PAGE_SIZE;
 }
 
 /* --- the end --- */

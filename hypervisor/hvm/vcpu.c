@@ -77,15 +77,6 @@ void hvm_vcpu_start_pvh(struct vcpu *v, uint32_t entry, uint32_t start_info)
     v->initialised = true;
 }
 
-bool hvm_long_mode(const struct vcpu *v)
-{
-    struct hvm_segment cs;
-    if (!(hvm_ops->get_reg(v, HVM_EFER) & EFER_LMA))
-        return false;
-    hvm_ops->get_segment(v, HVM_CS, &cs);
-    return cs.attributes & HVM_ATTR_L;
-}
-
 /* --- creation --- */
 
 int hvm_vcpu_init(struct vcpu *v)

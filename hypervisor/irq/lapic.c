@@ -230,17 +230,35 @@ void lapic_timer_set(uint64_t tsc_deadline)
     reg_write(REG_TIMER_INITIAL, (uint32_t)count);
 }
 
+/* The counter, and in *tsc the TSC at that moment: of a few attempts the one least disturbed. */
+static uint32_t timer_sample(uint64_t *tsc)
+{
+    uint64_t least = ~0UL;
+    uint32_t best = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t before = rdtsc();
+        uint32_t count = reg_read(REG_TIMER_CURRENT);
+        uint64_t gap = rdtsc() - before;
+        if (gap < least) {
+            least = gap;
+            *tsc = before;
+            best = count;
+        }
+    }
+    return best;
+}
+
 void lapic_timer_calibrate(void)
 {
+    uint64_t tsc_then, tsc;
     if (deadline_mode)
         return;
     reg_write(REG_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
     reg_write(REG_TIMER_INITIAL, 0xffffffff);
-    uint32_t ticks_then = reg_read(REG_TIMER_CURRENT);
-    uint64_t tsc_then = rdtsc();
-    time_busy_wait(MILLISECONDS(10));
-    uint32_t ticks = ticks_then - reg_read(REG_TIMER_CURRENT);
-    uint64_t tsc = rdtsc() - tsc_then;
+    uint32_t ticks = timer_sample(&tsc_then);
+    time_busy_wait(MILLISECONDS(1)); /* 10^-4 is enough: early is set again, late by that little */
+    ticks -= timer_sample(&tsc);
+    tsc -= tsc_then;
     if (!ticks || !tsc)
         panic("the local APIC's timer does not count");
     ticks_per_tsc = ((uint64_t)ticks << 32) / tsc;

@@ -22,6 +22,8 @@
 #include "lib/types.h"
 #else
 #include "lib/string.h"
+#undef memcpy
+#undef memcmp
 #endif
 
 /* Or the compiler turns the loops below into calls of themselves. */

@@ -337,10 +337,12 @@ void buddy_add_range(mfn_t first, uint64_t frames)
         frame++;
     while (frame < end && !mfn_is_ram(mfn(end - 1)))
         end--;
-    for (uint64_t i = frame; i < end; i++) {
-        struct page *page = mfn_to_page(mfn(i));
-        *page = (struct page){.type = FREE_DIRTY};
-    }
+    struct page *page = mfn_to_page(mfn(frame)), *page_end = mfn_to_page(mfn(end));
+    if (frame >= end)
+        return;
+    do
+        page->type = FREE_DIRTY;
+    while (++page < page_end);
     while (frame < end) {
         unsigned order = min((unsigned)__builtin_ctzl(frame), (unsigned)BUDDY_MAX_ORDER);
         while (frame + (1UL << order) > end)

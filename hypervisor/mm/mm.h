@@ -190,7 +190,7 @@ bool buddy_scrub(void);
 uint64_t buddy_free_pages(void);  /* frames, claims not deducted */
 uint64_t buddy_total_pages(void); /* frames of RAM */
 uint64_t buddy_outstanding_claims(void);
-/* Frames that were kept from the allocator: any reference is gone, contents not zero. */
+/* Frames that were kept from the allocator, unused: their struct pages are zero, they are not. */
 void buddy_add_range(mfn_t first, uint64_t frames);
 /*
  * Claims: @pages in total promised to @d, those it has already included (d->claimed, under the

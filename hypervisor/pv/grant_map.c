@@ -38,24 +38,32 @@ static void leave(struct grant_place *at)
     at->table = NULL;
 }
 
+static __noinline int find_table(struct grant_place *at, uint64_t addr, bool is_entry,
+                                 uint64_t region)
+{
+    unsigned index;
+    leave(at);
+    at->region = region;
+    int rc = is_entry                                                  ? get_table(addr, &at->table)
+             : pv_pt_find_l1(current_vcpu(), addr, &at->table, &index) ? GNTST_bad_virt_addr
+                                                                       : GNTST_okay;
+    if (rc != GNTST_okay)
+        at->table = NULL;
+    return rc;
+}
+
 /*
  * The L1 entry that the guest means, in at->table, which may be what it was before: a guest that
  * changes its upper tables meanwhile still only changes entries of a table of its own. GNTST_*.
  */
-static int find_entry(struct grant_place *at, uint64_t addr, bool is_entry, uint64_t **entry)
+static inline int find_entry(struct grant_place *at, uint64_t addr, bool is_entry, uint64_t **entry)
 {
     uint64_t region = is_entry ? addr >> PAGE_SHIFT : ~(addr >> (PAGE_SHIFT + 9));
     unsigned index = is_entry ? addr % PAGE_SIZE / sizeof(uint64_t) : addr >> PAGE_SHIFT;
     if (!at->table || at->region != region || (is_entry && addr % sizeof(uint64_t))) {
-        leave(at);
-        at->region = region;
-        int rc = is_entry ? get_table(addr, &at->table)
-                 : pv_pt_find_l1(current_vcpu(), addr, &at->table, &index) ? GNTST_bad_virt_addr
-                                                                           : GNTST_okay;
-        if (rc != GNTST_okay) {
-            at->table = NULL;
+        int rc = find_table(at, addr, is_entry, region);
+        if (rc != GNTST_okay)
             return rc;
-        }
     }
     *entry = pt_entry(at->table, index % PT_ENTRIES);
     return GNTST_okay;

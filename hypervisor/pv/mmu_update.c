@@ -89,7 +89,7 @@ static int take_table(struct batch *b, mfn_t m)
  */
 static int translate(uint64_t *e, struct domain *pg_owner)
 {
-    if (likely(!pg_owner->is_hvm) || !(*e & PTE_P))
+    if (!(*e & PTE_P))
         return 0;
     struct page *page = domain_get_page(pg_owner, gfn(pte_mfn(*e).n));
     if (!page)
@@ -128,19 +128,17 @@ static int update_m2p(struct batch *b, uint64_t at, uint64_t pfn)
 
 static int update_one(struct batch *b, const struct mmu_update *u)
 {
-    uint64_t at = u->ptr & ~3UL;
-    switch (u->ptr & 3) {
-    case MMU_PT_UPDATE_NO_TRANSLATE: /* a machine frame, as XENMEM_acquire_resource gives */
-        return update_entry(b, at, u->val, false);
-    case MMU_NORMAL_PT_UPDATE:
-    case MMU_PT_UPDATE_PRESERVE_AD: {
-        uint64_t value = u->val;
+    uint64_t at = u->ptr & ~3UL, value = u->val;
+    unsigned kind = u->ptr & 3;
+    if (kind == MMU_MACHPHYS_UPDATE)
+        return update_m2p(b, at, value);
+    /* Not translated: a machine frame, as XENMEM_acquire_resource gives. */
+    if (unlikely(b->pg_owner->is_hvm) && kind != MMU_PT_UPDATE_NO_TRANSLATE) {
         int rc = translate(&value, b->pg_owner);
-        return rc ? rc : update_entry(b, at, value, (u->ptr & 3) == MMU_PT_UPDATE_PRESERVE_AD);
+        if (rc)
+            return rc;
     }
-    default:
-        return update_m2p(b, at, u->val);
-    }
+    return update_entry(b, at, value, kind == MMU_PT_UPDATE_PRESERVE_AD);
 }
 
 static int run_batch(struct batch *b, guest_ptr_t requests, uint32_t count, uint32_t *done)
@@ -148,8 +146,9 @@ static int run_batch(struct batch *b, guest_ptr_t requests, uint32_t count, uint
     struct mmu_update u[BATCH] __uninitialized;
     while (*done < count) {
         uint32_t n = min(count - *done, (uint32_t)BATCH);
-        int rc = copy_from_guest(u, guest_offset(requests, (uint64_t)*done * sizeof(*u)),
-                                 n * sizeof(*u));
+        int rc =
+            n == 1 ? copy_element_from_guest(u, requests, *done) /* in place */
+                   : copy_from_guest(u, guest_offset(requests, *done * sizeof(*u)), n * sizeof(*u));
         if (rc)
             return rc;
         for (uint32_t i = 0; i < n; i++, ++*done) {
@@ -251,7 +250,8 @@ static int update_va(uint64_t va, uint64_t value, uint64_t flags, struct domain 
     int rc = pv_pt_find_l1(current_vcpu(), va, &table, &index);
     if (rc)
         return rc;
-    rc = translate(&value, pg_owner);
+    if (unlikely(pg_owner->is_hvm))
+        rc = translate(&value, pg_owner);
     if (!rc)
         rc = pt_write(table, index, value, pg_owner, false, NULL);
     page_put_and_type(table);

@@ -25,14 +25,11 @@
 
 /* --- single entries --- */
 
+static uint64_t reserved __ro_after_init; /* bits that no entry may have on this machine */
+
 static int check_bits(uint64_t e, enum page_type level)
 {
-    uint64_t reserved = PTE_ADDR & ~((1UL << cpu_features.phys_bits) - 1);
-    if (!cpu_features.nx)
-        reserved |= PTE_NX;
-    if (level > PAGE_L1)
-        reserved |= PTE_PS;
-    return e & reserved ? -XEN_EINVAL : 0;
+    return e & (reserved | (level > PAGE_L1 ? PTE_PS : 0)) ? -XEN_EINVAL : 0;
 }
 
 static uint64_t fix_bits(uint64_t e)
@@ -343,6 +340,9 @@ int pv_pin_table(struct domain *d, mfn_t table, enum page_type type)
 
 void pv_pagetable_init(void)
 {
+    reserved = PTE_ADDR & ~((1UL << cpu_features.phys_bits) - 1);
+    if (!cpu_features.nx)
+        reserved |= PTE_NX;
     page_type_ops = &ops;
     grant_pv_ops = &pv_grant_ops;
 }

@@ -153,9 +153,13 @@ static const uint8_t forced_cpuid[] = {0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2}
 
 static void invalid_opcode(struct vcpu *v, struct cpu_user_regs *regs)
 {
-    uint8_t code[sizeof(forced_cpuid)];
-    if (copy_from_guest(code, guest_ptr(regs->rip), sizeof(code)) ||
-        memcmp(code, forced_cpuid, sizeof(code))) {
+    /* Seven bytes as two words that overlap. */
+    const unsigned last = sizeof(forced_cpuid) - sizeof(uint32_t);
+    uint32_t head, tail;
+    if (guest_load(&head, guest_ptr(regs->rip), sizeof(head)) ||
+        guest_load(&tail, guest_ptr(regs->rip + last), sizeof(tail)) ||
+        memcmp(&head, forced_cpuid, sizeof(head)) ||
+        memcmp(&tail, forced_cpuid + last, sizeof(tail))) {
         pv_inject(v, X86_UD, 0);
         return;
     }

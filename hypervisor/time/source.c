@@ -138,38 +138,43 @@ const char *time_source_name(void)
 /* --- use --- */
 
 struct sample {
-    uint64_t clock, tsc;
+    uint64_t clock, tsc, gap; /* @tsc is right to half of @gap */
 };
 
 /* Both clocks at one moment: of several attempts, the one least disturbed in between. */
 static struct sample take_sample(void)
 {
-    struct sample best = {0};
-    uint64_t best_gap = ~0UL;
+    struct sample best = {.gap = ~0UL};
     for (unsigned i = 0; i < 5; i++) {
         uint64_t before = rdtsc();
         uint64_t clock = source->read();
         uint64_t gap = rdtsc() - before;
-        if (gap < best_gap) {
-            best_gap = gap;
-            best = (struct sample){clock, before + gap / 2};
-        }
+        if (gap < best.gap)
+            best = (struct sample){clock, before + gap / 2, gap};
     }
     return best;
 }
 
-#define CALIBRATION_PER_SECOND 20 /* 50 ms */
+#define CALIBRATION_PER_SECOND 20    /* 50 ms at most */
+#define CALIBRATION_PARTS      50000 /* known to one in so many, 20 ppm */
 
+/*
+ * Long enough that what the samples are unsure of, half a gap each and a tick of the clock
+ * together, is little beside it: some ms with a clock that is read quickly.
+ */
 uint64_t source_calibrate_tsc(void)
 {
     struct sample start = take_sample(), now = start;
-    uint64_t elapsed = 0, enough = source->hz / CALIBRATION_PER_SECOND;
-    uint64_t last = start.clock;
-    while (elapsed < enough) { /* in steps, since a PIT wraps after 55 ms */
+    uint64_t elapsed = 0, most = source->hz / CALIBRATION_PER_SECOND;
+    uint64_t last = start.clock, unsure;
+    do { /* in steps, since a PIT wraps after 55 ms */
         now = take_sample();
         elapsed += (now.clock - last) & source->mask;
         last = now.clock;
-    }
+        unsure = (start.gap + now.gap) / 2;
+        if (elapsed)
+            unsure += (now.tsc - start.tsc) / elapsed;
+    } while (elapsed < most && (!elapsed || now.tsc - start.tsc < unsure * CALIBRATION_PARTS));
     return divide_128(0, (now.tsc - start.tsc) * source->hz, elapsed);
 }
 

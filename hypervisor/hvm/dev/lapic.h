@@ -122,7 +122,12 @@ bool lapic_targets(const struct lapic *l, const struct lapic_ipi *ipi);
 void lapic_timer_fired(struct lapic *l);
 /* The vector to be taken next: in IRR, above what is in service; -1. */
 int lapic_next(const struct lapic *l);
-int lapic_pending(const struct lapic *l); /* above the task priority, too: can be taken now */
+/* By the task priority; -1 is held back, too. */
+static inline bool lapic_holds_back(const struct lapic *l, int vector)
+{
+    return vector >> 4 <= (int)(l->tpr >> 4);
+}
+int lapic_pending(const struct lapic *l);           /* not held back, too: can be taken now */
 void lapic_accept(struct lapic *l, uint8_t vector); /* the CPU takes it */
 
 /* --- records: the two of the ABI --- */

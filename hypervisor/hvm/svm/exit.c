@@ -27,7 +27,9 @@ void svm_decode_exit(struct vcpu *v)
 {
     struct vmcb *c = svm_of(v)->vmcb;
     struct hvm_exit *e = &v->hvm->exit;
-    *e = (struct hvm_exit){.code = c->exit_code, .reason = HVM_EXIT_NOTHING};
+    e->code = c->exit_code;
+    e->reason = HVM_EXIT_NOTHING;
+    e->next_rip = e->gpa = 0; /* other fields are set with the reason that they belong to */
     switch (c->exit_code) {
     case EXIT_INTR:
     case EXIT_INIT:

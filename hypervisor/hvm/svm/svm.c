@@ -173,6 +173,12 @@ static unsigned svm_cpl(const struct vcpu *v)
     return svm_of(v)->vmcb->cpl;
 }
 
+static bool svm_long_mode(const struct vcpu *v)
+{
+    const struct vmcb *c = svm_of(v)->vmcb;
+    return (c->efer & EFER_LMA) && (c->segment[HVM_CS].attributes & HVM_ATTR_L);
+}
+
 static bool svm_shadow(const struct vcpu *v)
 {
     return svm_of(v)->vmcb->shadow & 1;
@@ -213,6 +219,7 @@ const struct hvm_ops svm_ops = {
     .get_reg = svm_get_reg,
     .set_reg = svm_set_reg,
     .cpl = svm_cpl,
+    .long_mode = svm_long_mode,
     .shadow = svm_shadow,
     .clear_shadow = svm_clear_shadow,
     .watch_iret = svm_watch_iret,

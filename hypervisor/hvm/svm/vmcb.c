@@ -6,7 +6,6 @@
  * faults, RDTSC, INVLPG and the rest are the guest's own, on nested tables.
  */
 #include "hvm/svm/vmcb.h"
-#include "lib/string.h"
 
 #define EFER_SVME (1UL << 12)
 
@@ -28,51 +27,45 @@ int svm_vmcb_init(struct vcpu *v, struct vmcb *vmcb)
     return 0;
 }
 
-static struct vmcb_segment *segment(const struct vcpu *v, enum hvm_seg s)
+/* They are there in this order. */
+static struct hvm_segment *segment(const struct vcpu *v, enum hvm_seg s)
 {
-    struct vmcb *c = svm_of(v)->vmcb;
-    struct vmcb_segment *const all[HVM_SEGS] = {
-        [HVM_ES] = &c->es,     [HVM_CS] = &c->cs, [HVM_SS] = &c->ss,     [HVM_DS] = &c->ds,
-        [HVM_FS] = &c->fs,     [HVM_GS] = &c->gs, [HVM_GDTR] = &c->gdtr, [HVM_LDTR] = &c->ldtr,
-        [HVM_IDTR] = &c->idtr, [HVM_TR] = &c->tr,
-    };
-    return all[s];
+    return &svm_of(v)->vmcb->segment[s];
 }
 
 void svm_get_segment(const struct vcpu *v, enum hvm_seg s, struct hvm_segment *out)
 {
-    memcpy(out, segment(v, s), sizeof(*out));
+    *out = *segment(v, s);
 }
 
 void svm_set_segment(struct vcpu *v, enum hvm_seg s, const struct hvm_segment *in)
 {
-    memcpy(segment(v, s), in, sizeof(*in));
+    *segment(v, s) = *in;
     if (s == HVM_SS) /* VMRUN takes the privilege level from here */
         svm_of(v)->vmcb->cpl = HVM_ATTR_DPL(in->attributes);
 }
 
 static uint64_t *reg(const struct vcpu *v, enum hvm_reg r)
 {
-    struct vmcb *c = svm_of(v)->vmcb;
-    uint64_t *const all[HVM_REGS] = {
-        [HVM_CR0] = &c->cr0,
-        [HVM_CR2] = &c->cr2,
-        [HVM_CR3] = &c->cr3,
-        [HVM_CR4] = &c->cr4,
-        [HVM_EFER] = &c->efer,
-        [HVM_DR6] = &c->dr6,
-        [HVM_DR7] = &c->dr7,
-        [HVM_PAT] = &c->pat,
-        [HVM_STAR] = &c->star,
-        [HVM_LSTAR] = &c->lstar,
-        [HVM_CSTAR] = &c->cstar,
-        [HVM_SFMASK] = &c->sfmask,
-        [HVM_KERNEL_GS_BASE] = &c->kernel_gs_base,
-        [HVM_SYSENTER_CS] = &c->sysenter_cs,
-        [HVM_SYSENTER_ESP] = &c->sysenter_esp,
-        [HVM_SYSENTER_EIP] = &c->sysenter_eip,
+    static const uint16_t at[HVM_REGS] = {
+        [HVM_CR0] = offsetof(struct vmcb, cr0),
+        [HVM_CR2] = offsetof(struct vmcb, cr2),
+        [HVM_CR3] = offsetof(struct vmcb, cr3),
+        [HVM_CR4] = offsetof(struct vmcb, cr4),
+        [HVM_EFER] = offsetof(struct vmcb, efer),
+        [HVM_DR6] = offsetof(struct vmcb, dr6),
+        [HVM_DR7] = offsetof(struct vmcb, dr7),
+        [HVM_PAT] = offsetof(struct vmcb, pat),
+        [HVM_STAR] = offsetof(struct vmcb, star),
+        [HVM_LSTAR] = offsetof(struct vmcb, lstar),
+        [HVM_CSTAR] = offsetof(struct vmcb, cstar),
+        [HVM_SFMASK] = offsetof(struct vmcb, sfmask),
+        [HVM_KERNEL_GS_BASE] = offsetof(struct vmcb, kernel_gs_base),
+        [HVM_SYSENTER_CS] = offsetof(struct vmcb, sysenter_cs),
+        [HVM_SYSENTER_ESP] = offsetof(struct vmcb, sysenter_esp),
+        [HVM_SYSENTER_EIP] = offsetof(struct vmcb, sysenter_eip),
     };
-    return all[r];
+    return (uint64_t *)((uint8_t *)svm_of(v)->vmcb + at[r]);
 }
 
 uint64_t svm_get_reg(const struct vcpu *v, enum hvm_reg r)

@@ -8,13 +8,6 @@
 #include "hvm/hvm.h"
 #include "hvm/tag.h"
 
-struct vmcb_segment {
-    uint16_t selector, attributes;
-    uint32_t limit;
-    uint64_t base;
-};
-_Static_assert(sizeof(struct hvm_segment) == sizeof(struct vmcb_segment), "the same fields");
-
 struct vmcb {
     /* control area */
     uint16_t cr_read, cr_write, dr_read, dr_write;
@@ -40,7 +33,7 @@ struct vmcb {
     uint8_t fetched, insn[15];
     uint8_t reserved3[0x400 - 0x0e0];
     /* state save area */
-    struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+    struct hvm_segment segment[HVM_SEGS]; /* as enum hvm_seg has them */
     uint8_t reserved4[0x4cb - 0x4a0];
     uint8_t cpl;
     uint32_t reserved5;
@@ -62,7 +55,7 @@ _Static_assert(offsetof(struct vmcb, iopm) == 0x040, "APM vol. 2 table B-1");
 _Static_assert(offsetof(struct vmcb, exit_code) == 0x070, "APM vol. 2 table B-1");
 _Static_assert(offsetof(struct vmcb, event) == 0x0a8, "APM vol. 2 table B-1");
 _Static_assert(offsetof(struct vmcb, next_rip) == 0x0c8, "APM vol. 2 table B-1");
-_Static_assert(offsetof(struct vmcb, es) == 0x400, "APM vol. 2 table B-2");
+_Static_assert(offsetof(struct vmcb, segment) == 0x400, "APM vol. 2 table B-2");
 _Static_assert(offsetof(struct vmcb, cpl) == 0x4cb, "APM vol. 2 table B-2");
 _Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "APM vol. 2 table B-2");
 _Static_assert(offsetof(struct vmcb, cr4) == 0x548, "APM vol. 2 table B-2");

@@ -271,6 +271,15 @@ static unsigned vmx_cpl(const struct vcpu *v)
     return HVM_ATTR_DPL(ss.attributes);
 }
 
+static bool vmx_long_mode(const struct vcpu *v)
+{
+    struct hvm_segment cs;
+    if (!(vmx_get_reg(v, HVM_EFER) & EFER_LMA))
+        return false;
+    vmx_get_segment(v, HVM_CS, &cs);
+    return cs.attributes & HVM_ATTR_L;
+}
+
 static bool vmx_shadow(const struct vcpu *v)
 {
     bool opened = vmx_open(v);
@@ -324,6 +333,7 @@ const struct hvm_ops vmx_ops = {
     .get_reg = vmx_get_reg,
     .set_reg = vmx_set_reg,
     .cpl = vmx_cpl,
+    .long_mode = vmx_long_mode,
     .shadow = vmx_shadow,
     .clear_shadow = vmx_clear_shadow,
     .watch_iret = vmx_watch_iret,
