@@ -212,7 +212,7 @@ int pod_add(struct domain *d, gfn_t g, unsigned order)
 /* --- populating --- */
 
 /* A page of the pool becomes what is at @g. */
-static void make_ready(struct domain *d, struct page *page, gfn_t g)
+static void make_ready(struct page *page, gfn_t g)
 {
     if (page->tlb_stamp) {
         struct cpu_mask mask = cpus_online;
@@ -224,9 +224,7 @@ static void make_ready(struct domain *d, struct page *page, gfn_t g)
     }
     m2p_set(page_to_mfn(page), g.n);
     page_unpool(page);
-    page_thaw(page);
-    if (page_get_and_type(page, d, PAGE_WRITABLE))
-        panic("d%u: frame 0x%lx, which was kept for it, is in use", d->id, page_to_mfn(page).n);
+    page_thaw_writable(page);
 }
 
 /* 0: there is something at @g by now; -XEN_ENOENT: the pool is empty; -XEN_ENOMEM, -XEN_EINVAL */
@@ -250,7 +248,7 @@ static int populate_locked(struct domain *d, gfn_t g)
     gfn_t first = gfn(g.n & ~((1UL << order) - 1));
     struct page *page = order ? pop(pod, order) : pop_one(pod);
     for (uint64_t i = 0; i < 1UL << order; i++)
-        make_ready(d, page + i, gfn(first.n + i));
+        make_ready(page + i, gfn(first.n + i));
     WRITE_ONCE(pod->entries, pod->entries - (1UL << order));
     __atomic_store_n(e, npt_leaf(page_to_mfn(page), order ? 2 : 1, 0), __ATOMIC_RELEASE);
     return 0;
@@ -299,11 +297,8 @@ static void take_back(struct domain *d, const gfn_t *g, unsigned n)
             WRITE_ONCE(pod->entries, pod->entries + 1);
             continue;
         }
-        if (ours) { /* the entry's reference, which its use goes with, is there again */
-            page_thaw(page);
-            if (!page_get(page, d))
-                panic("d%u: frame 0x%lx went away", d->id, page_to_mfn(page).n);
-        }
+        if (ours)
+            page_thaw_writable(page);
         __atomic_store_n(e[i], old[i], __ATOMIC_RELEASE);
     }
 }

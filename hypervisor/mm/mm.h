@@ -248,11 +248,13 @@ void page_put(struct page *page);                  /* the last one frees it */
 bool page_drop_allocation(struct page *page);
 /*
  * Takes away the allocation's reference and the caller's, when there are no others: nobody can take
- * one from then on. Then page_thaw() gives the allocation back, or page_release_frozen() the page.
- * No preempt_point() in between.
+ * one from then on. Then page_thaw() gives the allocation back, page_thaw_writable() a reference
+ * and its one WRITABLE use besides, or page_release_frozen() the page. No preempt_point() in
+ * between.
  */
 bool __must_check page_freeze(struct page *page);
 void page_thaw(struct page *page);
+void page_thaw_writable(struct page *page);
 void page_release_frozen(struct page *page);
 
 /*

@@ -259,6 +259,13 @@ void page_thaw(struct page *page)
     __atomic_store_n(&page->refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
 }
 
+void page_thaw_writable(struct page *page)
+{
+    page->type = (page->type & PAGE_TYPE_FOREIGN) | (uint64_t)PAGE_WRITABLE << PAGE_TYPE_SHIFT |
+                 PAGE_TYPE_VALIDATED | 1;
+    __atomic_store_n(&page->refs, PAGE_REF_ALLOCATED | 2, __ATOMIC_RELEASE);
+}
+
 void page_release_frozen(struct page *page)
 {
     page_release(page);

@@ -170,6 +170,12 @@ static void pool(void **state)
     assert_int_equal(d->page_list, 0);
     assert_int_not_equal(p->tlb_stamp, 0);
     page_unpool(p);
+    page_thaw_writable(p);
+    assert_int_equal(p->refs, PAGE_REF_ALLOCATED | 2);
+    assert_int_equal(page_type(p), PAGE_WRITABLE);
+    assert_int_equal(p->type & PAGE_TYPE_COUNT, 1);
+    assert_true(page_freeze(p));
+    p->type = 0;
     page_release_frozen(p);
     assert_int_equal(d->tot_pages, 0);
 }
