@@ -12,7 +12,7 @@ export LC_ALL=C
 SYSTEM=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(dirname "$SYSTEM")
 BUILD=${BUILD:-$TOP/build}
-CACHE=$BUILD/cache
+CACHE=$BUILD/cache${ARCHITECTURE:+/$ARCHITECTURE}
 
 # Debian keeps mke2fs, sfdisk, depmod and losetup where an ordinary user's PATH does not look.
 PATH=$PATH:/usr/sbin:/sbin
