@@ -109,6 +109,24 @@ static void repeating(void **state)
     assert_true(hpet_next(&h) > now);
 }
 
+/* However often somebody looks, and whatever the period, it is heard 10000 times a second. */
+static void too_often(void **state)
+{
+    static const uint64_t periods[] = {1, 7, 6249, 6250};
+    for (unsigned i = 0; i < sizeof(periods) / sizeof(periods[0]); i++) {
+        unsigned heard = 0;
+        hpet_reset(&h);
+        put(0x10, 1);
+        put(T(0), 20 << 9 | 1 << 6 | 1 << 3 | 1 << 2);
+        put(T(0) + 8, get(0xf0) + 1);
+        put(T(0) + 8, periods[i]);
+        for (unsigned us = 0; us < 100000; us++, now += 1000)
+            heard += events(0);
+        assert_in_range(heard, 500, 1001);
+        assert_true(hpet_next(&h) > now && hpet_next(&h) <= now + 2 * DEV_PERIOD_LEAST);
+    }
+}
+
 static void levels(void **state)
 {
     put(0x10, 1);
@@ -213,7 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(counting, setup),  cmocka_unit_test_setup(once, setup),
-        cmocka_unit_test_setup(repeating, setup), cmocka_unit_test_setup(levels, setup),
+        cmocka_unit_test_setup(repeating, setup), cmocka_unit_test_setup(too_often, setup),
+        cmocka_unit_test_setup(levels, setup),
         cmocka_unit_test_setup(legacy, setup),    cmocka_unit_test_setup(records, setup),
         cmocka_unit_test_setup(acpi, setup),
     };

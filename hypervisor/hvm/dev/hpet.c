@@ -79,11 +79,11 @@ static void match(struct hpet *h, unsigned n, uint64_t now)
 {
     struct hpet_timer *t = &h->timer[n];
     uint64_t late = ticks(now) - t->due, period = t->period & mask(t), times = 1;
-    if (repeats(t)) { /* no more than one in LEAST is heard of */
-        uint64_t steps = late / period + 1, heard = late / max(period, LEAST) + 1;
-        t->cmp = (t->cmp + steps * period) & mask(t);
-        t->due = clock_add(t->due, steps * period);
-        times = heard;
+    if (repeats(t)) { /* of shorter periods as many at once as make LEAST */
+        uint64_t step = period < LEAST ? (LEAST + period - 1) / period * period : period;
+        times = late / step + 1;
+        t->cmp = (t->cmp + times * step) & mask(t);
+        t->due = clock_add(t->due, times * step);
     } else {
         uint64_t turn = mask(t); /* less one: of 64 bits nobody sees it again */
         t->due = turn == ~0UL ? DEV_NEVER : t->due + (late / (turn + 1) + 1) * (turn + 1);
@@ -102,7 +102,7 @@ void hpet_advance(struct hpet *h, uint64_t now)
             match(h, n, now);
 }
 
-/* What nobody would hear of needs no timer; a short period waits for the next that is heard. */
+/* What nobody would hear of needs no timer. */
 uint64_t hpet_next(const struct hpet *h)
 {
     uint64_t next = DEV_NEVER;
@@ -111,10 +111,7 @@ uint64_t hpet_next(const struct hpet *h)
         bool isa;
         if (!(t->config & TIMER_ENABLE) || t->due == DEV_NEVER || hpet_route(h, n, &isa) < 0)
             continue;
-        uint64_t period = t->period & mask(t), due = t->due;
-        if (repeats(t) && period < LEAST)
-            due = clock_add(due, LEAST - period);
-        uint64_t ns = due > DEV_NEVER / HPET_TICK_NS ? DEV_NEVER : due * HPET_TICK_NS;
+        uint64_t ns = t->due > DEV_NEVER / HPET_TICK_NS ? DEV_NEVER : t->due * HPET_TICK_NS;
         next = ns < next ? ns : next;
     }
     return next;

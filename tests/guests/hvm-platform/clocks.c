@@ -79,6 +79,9 @@ static bool level_hook(struct regs *r)
     return true;
 }
 
+/* In ticks of the HPET, 100 ms: it must not be over before it is written. */
+#define SOON 6250000
+
 static void level(void)
 {
     /* Level-triggered, input 20: it comes until the status is cleared. */
@@ -86,7 +89,7 @@ static void level(void)
     trap_set_hook(VECTOR_LEVEL, level_hook);
     ioapic_write(0x10 + 2 * 20, 0x8000 | VECTOR_LEVEL);
     *hpet(0x120) = 20 << 9 | 1 << 2 | 1 << 1;
-    *hpet(0x128) = *hpet(0xf0) + 62500;
+    *hpet(0x128) = *hpet(0xf0) + SOON;
     CHECK(wait_hits(VECTOR_LEVEL, 3));
     run_for(3);
     CHECK_EQ(hits[VECTOR_LEVEL], 3);
@@ -110,7 +113,7 @@ static void high_precision(void)
     CHECK((uint32_t)*hpet(0xf0) == *(volatile uint32_t *)hpet(0xf0) || *hpet(0xf0) > was);
     ioapic_write(0x10 + 2 * 21, VECTOR_HPET);
     *hpet(0x100) = 21 << 9 | 1 << 6 | 1 << 3 | 1 << 2; /* repeats, by edge */
-    *hpet(0x108) = *hpet(0xf0) + 100000;
+    *hpet(0x108) = *hpet(0xf0) + SOON;
     *hpet(0x108) = 125000; /* 2 ms */
     CHECK(wait_hits(VECTOR_HPET, 5));
     *hpet(0x108) = 1; /* as often as it may */
@@ -121,7 +124,7 @@ static void high_precision(void)
     run_for(5);
     CHECK_EQ(hits[VECTOR_HPET], seen);
     *hpet(0x140) = 21 << 9 | 1 << 8 | 1 << 2; /* once, 32 bits */
-    *hpet(0x148) = *hpet(0xf0) + 62500;
+    *hpet(0x148) = *hpet(0xf0) + SOON;
     CHECK(wait_hits(VECTOR_HPET, seen + 1));
     *hpet(0x140) = 0;
     level();
@@ -138,10 +141,10 @@ static void high_precision(void)
     run_for(5);
     CHECK_EQ(hits[VECTOR_PIT], pit);
     *hpet(0x100) = 1 << 2; /* timer 0 is its interrupt, timer 1 the RTC's */
-    *hpet(0x108) = *hpet(0xf0) + 62500;
+    *hpet(0x108) = *hpet(0xf0) + SOON;
     CHECK(wait_hits(VECTOR_PIT, pit + 1));
     *hpet(0x120) = 1 << 2;
-    *hpet(0x128) = *hpet(0xf0) + 62500;
+    *hpet(0x128) = *hpet(0xf0) + SOON;
     CHECK(wait_hits(VECTOR_RTC, rtc_hits + 1));
     *hpet(0x100) = *hpet(0x120) = 0;
     *hpet(0x10) = 0;

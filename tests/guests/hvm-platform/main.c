@@ -39,8 +39,7 @@ bool hits_bounded(unsigned vector, unsigned ms)
     unsigned seen = hits[vector];
 
     run_for(ms);
-    unsigned n = hits[vector] - seen;
-    return n && n <= (ns_now() - from) / 100000 + 100;
+    return wait_hits(vector, seen + 1) && hits[vector] - seen <= (ns_now() - from) / 100000 + 100;
 }
 
 static bool pic_hook(struct regs *r)
