@@ -1,6 +1,6 @@
 /*
  * The first process of the measured guest: does each row of the table below between two markers
- * (bench/counter/counter.c), then says by a third that it is done. bench/guests/measure.py takes
+ * (bench/counter/counter.c), then says by a third that it is done. bench/guests/guests.py takes
  * names and numbers of operations from the table. The same static binary runs on the bare machine
  * and in every kind of guest; nothing here asks what it runs on, waits for a clock or prints.
  */

@@ -230,35 +230,22 @@ void lapic_timer_set(uint64_t tsc_deadline)
     reg_write(REG_TIMER_INITIAL, (uint32_t)count);
 }
 
-/* The counter, and in *tsc the TSC at that moment: of a few attempts the one least disturbed. */
-static uint32_t timer_sample(uint64_t *tsc)
+static uint64_t timer_count(void)
 {
-    uint64_t least = ~0UL;
-    uint32_t best = 0;
-    for (unsigned i = 0; i < 5; i++) {
-        uint64_t before = rdtsc();
-        uint32_t count = reg_read(REG_TIMER_CURRENT);
-        uint64_t gap = rdtsc() - before;
-        if (gap < least) {
-            least = gap;
-            *tsc = before;
-            best = count;
-        }
-    }
-    return best;
+    return reg_read(REG_TIMER_CURRENT);
 }
 
 void lapic_timer_calibrate(void)
 {
-    uint64_t tsc_then, tsc;
     if (deadline_mode)
         return;
     reg_write(REG_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
     reg_write(REG_TIMER_INITIAL, 0xffffffff);
-    uint32_t ticks = timer_sample(&tsc_then);
+    struct time_sample start = time_sample(timer_count);
     time_busy_wait(MILLISECONDS(1)); /* 10^-4 is enough: early is set again, late by that little */
-    ticks -= timer_sample(&tsc);
-    tsc -= tsc_then;
+    struct time_sample end = time_sample(timer_count);
+    uint32_t ticks = start.clock - end.clock; /* it counts down */
+    uint64_t tsc = end.tsc - start.tsc;
     if (!ticks || !tsc)
         panic("the local APIC's timer does not count");
     ticks_per_tsc = ((uint64_t)ticks << 32) / tsc;

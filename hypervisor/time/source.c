@@ -137,20 +137,15 @@ const char *time_source_name(void)
 
 /* --- use --- */
 
-struct sample {
-    uint64_t clock, tsc, gap; /* @tsc is right to half of @gap */
-};
-
-/* Both clocks at one moment: of several attempts, the one least disturbed in between. */
-static struct sample take_sample(void)
+struct time_sample time_sample(uint64_t (*read)(void))
 {
-    struct sample best = {.gap = ~0UL};
+    struct time_sample best = {.gap = ~0UL};
     for (unsigned i = 0; i < 5; i++) {
         uint64_t before = rdtsc();
-        uint64_t clock = source->read();
+        uint64_t clock = read();
         uint64_t gap = rdtsc() - before;
         if (gap < best.gap)
-            best = (struct sample){clock, before + gap / 2, gap};
+            best = (struct time_sample){clock, before + gap / 2, gap};
     }
     return best;
 }
@@ -164,11 +159,11 @@ static struct sample take_sample(void)
  */
 uint64_t source_calibrate_tsc(void)
 {
-    struct sample start = take_sample(), now = start;
+    struct time_sample start = time_sample(source->read), now = start;
     uint64_t elapsed = 0, most = source->hz / CALIBRATION_PER_SECOND;
     uint64_t last = start.clock, unsure;
     do { /* in steps, since a PIT wraps after 55 ms */
-        now = take_sample();
+        now = time_sample(source->read);
         elapsed += (now.clock - last) & source->mask;
         last = now.clock;
         unsure = (start.gap + now.gap) / 2;

@@ -36,6 +36,13 @@ uint64_t time_tsc_khz(void);
 const char *time_source_name(void);
 void time_busy_wait(ns_t delay); /* polls; boot and reset paths only */
 
+/* A clock and the TSC at one moment; @tsc is right to half of @gap. */
+struct time_sample {
+    uint64_t clock, tsc, gap;
+};
+/* Of several attempts, the one least disturbed in between. */
+struct time_sample time_sample(uint64_t (*read)(void));
+
 /* Wall clock: UTC at ns since boot 0. Changed by dom0 (XENPF_settime). */
 void wallclock_get(uint64_t *seconds, uint32_t *nanoseconds);
 void wallclock_set(uint64_t seconds, uint32_t nanoseconds, ns_t at);
