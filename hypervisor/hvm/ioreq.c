@@ -152,8 +152,8 @@ static bool put_buffered(struct domain *d, struct ioreq_server *s, const struct 
     return true;
 }
 
-/* The slot that holds the answer; NULL: the server is gone. */
-static volatile struct ioreq *await(struct vcpu *v)
+/* The answer's data; false: the server is gone. */
+static bool await(struct vcpu *v, uint64_t *data)
 {
     for (;;) {
         sched_block(&v->sched, SCHED_IOREQ); /* before looking: who answers looks for this */
@@ -162,7 +162,12 @@ static volatile struct ioreq *await(struct vcpu *v)
         if (!slot || state_of(slot) == STATE_IORESP_READY) {
             sched_unblock(&v->sched, SCHED_IOREQ);
             __atomic_thread_fence(__ATOMIC_ACQUIRE);
-            return slot;
+            if (!slot)
+                return false;
+            *data = slot->data;
+            slot->state = STATE_IOREQ_NONE;
+            WRITE_ONCE(v->hvm->ioreq, NULL);
+            return true;
         }
         schedule();
     }
@@ -181,13 +186,11 @@ bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
     spin_unlock(&of(d)->lock);
     if (done)
         return true;
-    volatile struct ioreq *slot = s ? await(v) : NULL;
-    if (!slot)
+    uint64_t data;
+    if (!s || !await(v, &data))
         return false;
     if (!a->write && !a->pointer)
-        a->data = slot->data & (a->size < 8 ? (1UL << 8 * a->size) - 1 : ~0UL);
-    slot->state = STATE_IOREQ_NONE;
-    WRITE_ONCE(v->hvm->ioreq, NULL);
+        a->data = data & (a->size < 8 ? (1UL << 8 * a->size) - 1 : ~0UL);
     return true;
 }
 
@@ -197,17 +200,15 @@ void ioreq_invalidate(struct vcpu *v)
         .type = IOREQ_TYPE_INVALIDATE, .write = true, .size = 4, .data = ~0UL};
     struct domain *d = v->domain;
     for (unsigned i = 0; of(d) && i < SERVERS; i++) {
+        uint64_t ignored;
         spin_lock(&of(d)->lock);
         struct ioreq_server *s = server_at(d, i);
-        if (s && s->enabled)
+        bool told = s && s->enabled;
+        if (told)
             post(v, s, &all);
-        else
-            s = NULL;
         spin_unlock(&of(d)->lock);
-        volatile struct ioreq *slot = s ? await(v) : NULL;
-        if (slot)
-            slot->state = STATE_IOREQ_NONE;
-        WRITE_ONCE(v->hvm->ioreq, NULL);
+        if (told)
+            (void)await(v, &ignored); /* one that is gone has forgotten, too */
     }
 }
 
