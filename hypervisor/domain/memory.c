@@ -71,16 +71,6 @@ static int batch_decode(const struct xen_memory_reservation *r, uint64_t op, str
     return 0;
 }
 
-/* Out of its owner's reservation, once: free as soon as nothing maps it any more. */
-static bool take_back(struct page *page)
-{
-    if (!page_drop_allocation(page))
-        return false;
-    m2p_set(page_to_mfn(page), M2P_INVALID);
-    page_put(page); /* the allocation's */
-    return true;
-}
-
 /* @pfn: of the first of 2^order frames, or M2P_INVALID. */
 static void name_extent(struct page *page, unsigned order, uint64_t pfn)
 {
@@ -123,7 +113,7 @@ static bool show_extent(const struct batch *b, struct page *page, xen_pfn_t gues
         if (!page_get(page + j, b->d))
             continue;
         (void)ops->unmap(b->d, gfn(guest_frame + j), page + j);
-        take_back(page + j);
+        page_take_back(page + j);
         page_put(page + j);
     }
     return false;
@@ -163,7 +153,7 @@ static bool take_frame(struct domain *d, gfn_t g)
     struct page *page = domain_get_page(d, g);
     if (!page)
         return false;
-    bool taken = take_back(page);
+    bool taken = page_take_back(page);
     page_put(page); /* ours */
     return taken;
 }

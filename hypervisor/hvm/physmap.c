@@ -18,11 +18,7 @@ static bool release(struct domain *d, gfn_t g, struct page *page)
     p2m_flush(d);
     if (own && pod_keep(d, page))
         return true;
-    own = own && page_drop_allocation(page);
-    if (own) {
-        m2p_set(page_to_mfn(page), M2P_INVALID);
-        page_put(page);
-    }
+    own = own && page_take_back(page);
     page_put(page);
     return own;
 }

@@ -215,10 +215,7 @@ int pod_add(struct domain *d, gfn_t g, unsigned order)
 static void make_ready(struct page *page, gfn_t g)
 {
     if (page->tlb_stamp) {
-        struct cpu_mask mask = cpus_online;
-        tlb_filter(&mask, page->tlb_stamp);
-        if (bitmap_next_set(mask.bits, MAX_CPUS, 0) < MAX_CPUS)
-            tlb_flush_mask(&mask);
+        page_flush_former_uses(page, 1);
         page_clear(page_to_virt(page));
         page->tlb_stamp = 0;
     }

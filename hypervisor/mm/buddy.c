@@ -38,10 +38,10 @@ static uint64_t claims; /* sum of d->claimed */
 
 #define SCRUB_LOOKS 64  /* frames that one step looks at */
 #define SCRUB_FLUSH 256 /* frames that must have come back before a CPU is disturbed for them */
-static uint64_t scrub_from = ~0UL,
-                scrub_to; /* what was freed and not yet looked at is in between */
-static uint64_t freed;    /* frames since the last flush for scrubbing */
-static bool scrubbing;    /* [a] a CPU is at it */
+/* What was freed and not yet looked at is from here on, and below there. */
+static uint64_t scrub_from = ~0UL, scrub_to;
+static uint64_t freed; /* frames since the last flush for scrubbing */
+static bool scrubbing; /* [a] a CPU is at it */
 
 static unsigned zone_of(uint64_t frame)
 {
@@ -165,8 +165,7 @@ static inline bool former_users(uint32_t stamp, struct cpu_mask *mask)
     return bitmap_next_set(mask->bits, MAX_CPUS, 0) < MAX_CPUS;
 }
 
-/* They forget them. */
-static void flush_former_uses(const struct page *page, uint64_t n)
+void page_flush_former_uses(const struct page *page, uint64_t n)
 {
     uint32_t latest = 0;
     for (uint64_t i = 0; i < n; i++) {
@@ -182,7 +181,7 @@ static void flush_former_uses(const struct page *page, uint64_t n)
 static void make_ready(struct page *page, unsigned order, unsigned flags)
 {
     uint64_t n = 1UL << order;
-    flush_former_uses(page, n);
+    page_flush_former_uses(page, n);
     for (uint64_t i = 0; i < n; i++) {
         if ((flags & ALLOC_ZERO) && (page[i].type & FREE_DIRTY)) {
             page_clear(page_to_virt(&page[i]));

@@ -180,6 +180,8 @@ void page_free(struct page *page, unsigned order);
  */
 struct page *page_alloc_for(struct domain *d, unsigned order, unsigned flags, unsigned width,
                             uint64_t *claimed);
+/* CPUs that may remember what the @n frames were before, as their stamps say, forget it. */
+void page_flush_former_uses(const struct page *page, uint64_t n);
 /* The 2^order frames from @m on, all of them free; NULL when they are not. */
 struct page *page_alloc_at(mfn_t m, unsigned order, unsigned flags);
 /*
@@ -246,6 +248,8 @@ void page_put(struct page *page);                  /* the last one frees it */
  * page_put() for it; false when that was done before.
  */
 bool page_drop_allocation(struct page *page);
+/* The same with that page_put(), and the frame has no number in its owner's memory any more. */
+bool page_take_back(struct page *page);
 /*
  * Takes away the allocation's reference and the caller's, when there are no others: nobody can take
  * one from then on. Then page_thaw() gives the allocation back, page_thaw_writable() a reference

@@ -247,6 +247,15 @@ bool page_drop_allocation(struct page *page)
     return old & PAGE_REF_ALLOCATED;
 }
 
+bool page_take_back(struct page *page)
+{
+    if (!page_drop_allocation(page))
+        return false;
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+    page_put(page);
+    return true;
+}
+
 bool page_freeze(struct page *page)
 {
     uint32_t only = PAGE_REF_ALLOCATED | 2;
