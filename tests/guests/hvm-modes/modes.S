@@ -77,20 +77,20 @@
     rep lodsb %fs:(%esi)
 .endm
 
+/* The descriptor at @selector: of the task state segment at @base, of @type, and present. */
+.macro put_tss selector, base, type
+    mov $\base, %eax
+    mov %ax, gdt + \selector + 2
+    shr $16, %eax
+    mov %al, gdt + \selector + 4
+    mov %ah, gdt + \selector + 7
+    movb $\type, gdt + \selector + 5
+.endm
+
 /* Selector 72 is the current task from now on, 80 another one. */
 .macro load_tasks
-    mov $tss32, %eax
-    mov %ax, gdt + 72 + 2
-    shr $16, %eax
-    mov %al, gdt + 72 + 4
-    mov %ah, gdt + 72 + 7
-    movb $0x89, gdt + 72 + 5
-    mov $other_task, %eax
-    mov %ax, gdt + 80 + 2
-    shr $16, %eax
-    mov %al, gdt + 80 + 4
-    mov %ah, gdt + 80 + 7
-    movb $0x89, gdt + 80 + 5
+    put_tss 72, tss32, 0x89
+    put_tss 80, other_task, 0x89
     mov $72, %ax
     ltr %ax
 .endm
@@ -345,12 +345,7 @@ task16: /* to a task of 16-bit code and back */
     load_tasks
     mov %cr3, %eax
     mov %eax, tss32 + 28
-    mov $tss16, %eax
-    mov %ax, gdt + 96 + 2
-    shr $16, %eax
-    mov %al, gdt + 96 + 4
-    mov %ah, gdt + 96 + 7
-    movb $0x81, gdt + 96 + 5
+    put_tss 96, tss16, 0x81
     mov $0x12345678, %ebx
     lcall $96, $0
     mov %ebx, RESULT
