@@ -22,25 +22,33 @@ static struct page *next_page(struct domain *d)
     return page;
 }
 
+/* How many pages were given up; 0: there is none to be had. */
+static unsigned give_up_some(struct domain *d)
+{
+    unsigned n = page_list_release(d);
+    struct page *page = n ? NULL : next_page(d);
+    if (!page)
+        return n;
+    page_list_mark_done(d, page);
+    if (page_type_unpin(page))
+        page_put_and_type(page);
+    if (page_drop_allocation(page))
+        page_put(page);
+    page_put(page);
+    return 1;
+}
+
 /*
- * Each page is taken from the head of d->page_list and put on the other one, so the work can stop
- * anywhere and goes on where it was.
+ * What nobody refers to goes by rows. Each other page is taken from the head of d->page_list and
+ * put on the other one, so the work can stop anywhere and goes on where it was.
  */
 int domain_relinquish_pages(struct domain *d)
 {
-    struct page *page;
     int rc = buddy_claim(d, 0);
     if (rc)
         return rc;
-    for (unsigned n = 0; n < PAGES_PER_CALL && (page = next_page(d)) != NULL; n++) {
-        page_list_mark_done(d, page);
-        if (page_type_unpin(page))
-            page_put_and_type(page);
-        if (page_drop_allocation(page))
-            page_put(page);
-        page_put(page);
-        if (n % 64 == 63)
+    for (unsigned n = 0, now; n < PAGES_PER_CALL && (now = give_up_some(d)); n += now)
+        if (now > 1 || n % 64 == 63)
             preempt_point();
-    }
     return READ_ONCE(d->page_list) ? -XEN_EAGAIN : 0;
 }

@@ -108,6 +108,18 @@ static void free_block(uint64_t frame, unsigned order)
     list_push(frame, order);
 }
 
+/* Lock held. By the largest blocks that there are in it. */
+static void free_range(uint64_t frame, uint64_t end)
+{
+    while (frame < end) {
+        unsigned order = min((unsigned)__builtin_ctzl(frame), (unsigned)BUDDY_MAX_ORDER);
+        while (frame + (1UL << order) > end)
+            order--;
+        free_block(frame, order);
+        frame += 1UL << order;
+    }
+}
+
 /* Lock held. 0 = none. */
 static uint64_t take_block(unsigned order, uint32_t allowed)
 {
@@ -180,18 +192,21 @@ void page_flush_former_uses(const struct page *page, uint64_t n)
 
 static void make_ready(struct page *page, unsigned order, unsigned flags)
 {
-    uint64_t n = 1UL << order;
-    page_flush_former_uses(page, n);
-    for (uint64_t i = 0; i < n; i++) {
-        if ((flags & ALLOC_ZERO) && (page[i].type & FREE_DIRTY)) {
-            page_clear(page_to_virt(&page[i]));
-            count(TRACE_pages_scrubbed);
+    struct page *p = page, *end = page + (1UL << order);
+    uint64_t to_clear = flags & ALLOC_ZERO ? FREE_DIRTY : 0;
+    page_flush_former_uses(page, end - page);
+    while (p < end) {
+        for (struct page *stop = min(p + 512, end); p < stop; p++) {
+            if (unlikely(p->type & to_clear)) {
+                page_clear(page_to_virt(p));
+                count(TRACE_pages_scrubbed);
+            }
+            p->type = 0;
+            p->tlb_stamp = 0;
+            p->owner = NULL;
+            p->links = 0;
         }
-        page[i].type = 0;
-        page[i].tlb_stamp = 0;
-        page[i].owner = NULL;
-        page[i].links = 0;
-        if ((flags & ALLOC_PREEMPT) && i % 512 == 511)
+        if (p < end && (flags & ALLOC_PREEMPT))
             preempt_point();
     }
     __atomic_store_n(&page->refs, 1, __ATOMIC_RELEASE);
@@ -280,6 +295,16 @@ void buddy_return(struct page *page)
     spin_unlock(&lock);
 }
 
+void buddy_return_row(struct page *page, uint64_t n)
+{
+    uint64_t frame = page_to_mfn(page).n, end = frame + n;
+    for (uint64_t i = 0; i < n; i++)
+        page[i].type = FREE_DIRTY;
+    spin_lock(&lock);
+    free_range(frame, end);
+    spin_unlock(&lock);
+}
+
 /* Lock held. Looks at some frames; the one that is to be cleared, or NULL. */
 static struct page *next_dirty(void)
 {
@@ -342,15 +367,9 @@ void buddy_add_range(mfn_t first, uint64_t frames)
     do
         page->type = FREE_DIRTY;
     while (++page < page_end);
-    while (frame < end) {
-        unsigned order = min((unsigned)__builtin_ctzl(frame), (unsigned)BUDDY_MAX_ORDER);
-        while (frame + (1UL << order) > end)
-            order--;
-        spin_lock(&lock);
-        free_block(frame, order);
-        spin_unlock(&lock);
-        frame += 1UL << order;
-    }
+    spin_lock(&lock);
+    free_range(frame, end);
+    spin_unlock(&lock);
 }
 
 void *xpage_alloc(void)

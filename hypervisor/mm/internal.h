@@ -20,8 +20,9 @@
 
 #define LOW_FRAMES    256 /* the first 1 MiB: never given to anybody */
 
-/* A frame whose last reference is gone (refs 0, tlb_stamp set), back to the free lists. */
+/* A frame whose last reference is gone (refs 0, tlb_stamp set), back to the free lists; @n of them. */
 void buddy_return(struct page *page);
+void buddy_return_row(struct page *page, uint64_t n);
 
 /* A frame that the hypervisor has for itself (refs 1): refs become 0, nobody can take one more. */
 void page_refs_end(struct page *page);

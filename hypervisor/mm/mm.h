@@ -270,6 +270,12 @@ int __must_check page_assign_pooled(struct domain *d, struct page *page, unsigne
 void page_pool(struct page *page);
 void page_unpool(struct page *page);
 
+/*
+ * Some pages of a dying domain, from the head of d->page_list on, that nobody else refers to, are
+ * free from here on. How many they were; 0: somebody refers to the first one, or there is none. The
+ * caller has a reference to @d.
+ */
+unsigned page_list_release(struct domain *d);
 /* A dying domain's page that has been dealt with: to d->page_list_done. A reference is held. */
 void page_list_mark_done(struct domain *d, struct page *page);
 

@@ -39,14 +39,14 @@ void page_refs_end(struct page *page)
 
 /* --- the owner's list; d->page_lock held --- */
 
-static void list_push(uint32_t *head, struct page *page)
+/* Of several, those between the two are linked already. */
+static void list_push(uint32_t *head, struct page *first, struct page *last)
 {
-    uint32_t frame = page_to_mfn(page).n;
-    page->prev = 0;
-    page->next = *head;
-    if (page->next)
-        mfn_to_page(mfn(page->next))->prev = frame;
-    *head = frame;
+    first->prev = 0;
+    last->next = *head;
+    if (*head)
+        mfn_to_page(mfn(*head))->prev = page_to_mfn(last).n;
+    *head = page_to_mfn(first).n;
 }
 
 static void list_remove(struct domain *d, struct page *page)
@@ -67,36 +67,53 @@ void page_list_mark_done(struct domain *d, struct page *page)
 {
     spin_lock(&d->page_lock);
     list_remove(d, page);
-    list_push(&d->page_list_done, page);
+    list_push(&d->page_list_done, page, page);
     spin_unlock(&d->page_lock);
 }
 
 /* --- beginning and end of ownership --- */
 
-static inline int assign(struct domain *d, struct page *page, unsigned order, bool limited,
-                         bool pooled)
+/* May @d have @n frames more? d->page_lock held. */
+static int admit(struct domain *d, uint64_t n, bool limited)
 {
-    uint64_t n = 1UL << order;
-    int rc = 0;
-    spin_lock(&d->page_lock);
     if (d->dying)
-        rc = -XEN_EINVAL;
-    else if (limited && d->tot_pages + n > d->max_pages)
-        rc = -XEN_E2BIG;
-    if (!rc && d->tot_pages == 0 && !domain_get(d))
-        rc = -XEN_EINVAL; /* on its way out: its claim ends with it */
-    if (!rc)
-        page_refs_end(page); /* the others of the block have none */
-    for (uint64_t i = n; !rc && i-- > 0;) {
-        page[i].owner = d;
-        page[i].type = 0;
-        if (pooled)
-            continue;
-        list_push(&d->page_list, &page[i]);
-        __atomic_store_n(&page[i].refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
+        return -XEN_EINVAL;
+    if (limited && d->tot_pages + n > d->max_pages)
+        return -XEN_E2BIG;
+    if (d->tot_pages == 0 && !domain_get(d))
+        return -XEN_EINVAL; /* on its way out: its claim ends with it */
+    d->tot_pages += n;
+    return 0;
+}
+
+static __always_inline void own(struct domain *d, struct page *page, uint64_t n, bool pooled)
+{
+    struct page *last = page + n - 1;
+    uint32_t frame = page_to_mfn(page).n;
+    page_refs_end(page); /* the others of the block have none */
+    for (struct page *p = page;; p++, frame++) {
+        p->owner = d;
+        p->type = 0;
+        if (!pooled)
+            __atomic_store_n(&p->refs, PAGE_REF_ALLOCATED | 1, __ATOMIC_RELEASE);
+        if (p == last)
+            break;
+        if (!pooled) {
+            p->next = frame + 1;
+            p[1].prev = frame;
+        }
     }
+    if (!pooled)
+        list_push(&d->page_list, page, last);
+}
+
+static __always_inline int assign(struct domain *d, struct page *page, unsigned order, bool limited,
+                                  bool pooled)
+{
+    spin_lock(&d->page_lock);
+    int rc = admit(d, 1UL << order, limited);
     if (!rc)
-        d->tot_pages += n;
+        own(d, page, 1UL << order, pooled);
     spin_unlock(&d->page_lock);
     return rc;
 }
@@ -131,7 +148,7 @@ void page_unpool(struct page *page)
 {
     struct domain *d = page->owner;
     spin_lock(&d->page_lock);
-    list_push(&d->page_list, page);
+    list_push(&d->page_list, page, page);
     spin_unlock(&d->page_lock);
 }
 
@@ -188,6 +205,62 @@ static void page_release(struct page *page)
     buddy_return(page);
     if (last)
         domain_put(d);
+}
+
+#define RELEASE_AT_ONCE 64
+
+/*
+ * Frames at the head of the list that nobody refers to leave it, as long as they are a row, in
+ * either order: where the first of them is goes to *first. Nobody can take a reference any more.
+ */
+static unsigned take_row(struct domain *d, uint32_t *first)
+{
+    unsigned n = 0;
+    uint32_t frame = d->page_list;
+    while (frame && n < RELEASE_AT_ONCE) {
+        struct page *page = mfn_to_page(mfn(frame));
+        uint32_t only = PAGE_REF_ALLOCATED | 1;
+        if (n && frame != *first + n && frame + 1 != *first)
+            break;
+        if (!__atomic_compare_exchange_n(&page->refs, &only, 0, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            break;
+        *first = n ? min(*first, frame) : frame;
+        frame = page->next;
+        n++;
+    }
+    d->page_list = frame;
+    if (frame)
+        mfn_to_page(mfn(frame))->prev = 0;
+    return n;
+}
+
+unsigned page_list_release(struct domain *d)
+{
+    uint32_t first;
+    spin_lock(&d->page_lock);
+    unsigned n = take_row(d, &first);
+    d->tot_pages -= n;
+    bool last = n && d->tot_pages == 0;
+    spin_unlock(&d->page_lock);
+    if (!n)
+        return 0;
+
+    struct page *row = mfn_to_page(mfn(first));
+    uint32_t stamp = page_stamp();
+    for (unsigned i = 0; i < n; i++) {
+        if (row[i].type & PAGE_TYPE_COUNT)
+            panic("frame 0x%x lost its last reference while in use: type 0x%lx", first + i,
+                  row[i].type);
+        row[i].tlb_stamp = stamp;
+        row[i].links = 0;
+        row[i].owner = NULL;
+        m2p_set(mfn(first + i), M2P_INVALID);
+    }
+    buddy_return_row(row, n);
+    if (last)
+        domain_put(d);
+    return n;
 }
 
 /* --- references --- */

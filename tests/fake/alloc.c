@@ -116,6 +116,12 @@ WEAK void buddy_return(struct page *page)
     give_back(page);
 }
 
+WEAK void buddy_return_row(struct page *page, uint64_t n)
+{
+    while (n--)
+        give_back(page++);
+}
+
 WEAK void *xpage_alloc(void)
 {
     struct page *page = page_alloc(0, ALLOC_ZERO);

@@ -98,6 +98,46 @@ static void saturation(void **state)
     fake_domain_page_drop(p);
 }
 
+/* What a dying domain has goes by rows, up or down, around a page that somebody refers to. */
+static void release(bool up)
+{
+    struct page *p[20];
+    unsigned gone = 0, rows = 0, n;
+    for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
+        p[i] = page_alloc(0, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(p); i++)
+        assert_int_equal(page_assign(d, p[up ? ARRAY_SIZE(p) - 1 - i : i], 0), 0);
+    struct page *head = up ? p[0] : p[19], *held = up ? p[12] : p[7];
+    assert_ptr_equal(mfn_to_page(mfn(d->page_list)), head);
+    assert_true(page_get(held, d));
+
+    for (; (n = page_list_release(d)); rows++)
+        gone += n;
+    assert_int_equal(gone, 12);
+    assert_in_range(rows, 1, 2); /* two where the fake allocator begins anew */
+    assert_int_equal(d->tot_pages, 8);
+    assert_false(page_get(head, d));
+    assert_null(head->owner);
+    assert_true(head->tlb_stamp);
+    assert_ptr_equal(mfn_to_page(mfn(d->page_list)), held);
+    assert_int_equal(list_length(d->page_list), 8);
+
+    page_list_mark_done(d, held);
+    while ((n = page_list_release(d)))
+        gone += n;
+    assert_int_equal(gone, 19);
+    assert_int_equal(d->refs, 2);
+    page_put(held);
+    fake_domain_page_drop(held);
+    assert_int_equal(d->refs, 1);
+}
+
+static void release_rows(void **state)
+{
+    release(true);
+    release(false);
+}
+
 /* Random removals keep both lists whole. */
 static void lists(void **state)
 {
@@ -198,6 +238,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(life, setup, teardown),
         cmocka_unit_test_setup_teardown(refusals, setup, teardown),
         cmocka_unit_test_setup_teardown(saturation, setup, teardown),
+        cmocka_unit_test_setup_teardown(release_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(lists, setup, teardown),
         cmocka_unit_test_setup_teardown(sharing, setup, teardown),
         cmocka_unit_test_setup_teardown(pool, setup, teardown),
