@@ -14,7 +14,12 @@
 
 const struct fair_ops *fair_ops;
 struct fair_queue *fair_queues[MAX_CPUS];
-ns_t fair_ratelimit;
+/*
+ * Long enough for a sender to fill a ring before its reader begins to empty it, else each packet is
+ * two switches; short enough that nobody who wakes up notices. The least that the interface takes
+ * (XEN_SYSCTL_SCHED_RATELIMIT_MIN).
+ */
+ns_t fair_ratelimit = MICROSECONDS(100);
 
 /* --- order --- */
 
@@ -389,7 +394,8 @@ static void arm(struct fair_queue *q, ns_t now)
     ns_t when = NS_NEVER;
     if (e && (q->waiters || (e->group && READ_ONCE(e->group->cap))))
         when = e->slice_end;
-    if (e && q->waiters && now < held_until(e)) /* somebody may wait for that */
+    const struct sched_entity *first = entity(rb_first(&q->waiting));
+    if (e && first && now < held_until(e) && preempts(first, e))
         when = min(when, held_until(e));
     if (parked && parked->unpark < when)
         when = parked->unpark;

@@ -79,7 +79,7 @@ int __must_check fair_set_affinity(struct sched_entity *e, const struct cpu_mask
                                    const struct cpu_mask *soft);
 void fair_set_params(struct sched_entity *e, uint32_t weight, uint32_t cap);
 
-/* ns for which who runs keeps its CPU whoever wakes up; 0 at first. [a] */
+/* ns for which who runs keeps its CPU whoever wakes up. [a] */
 extern ns_t fair_ratelimit;
 
 static inline bool fair_may_run(const struct sched_entity *e)
