@@ -216,7 +216,7 @@ long hc_dm_op(uint64_t domid, uint64_t buffers, uint64_t list)
     int rc = permission_check(current_domain(), __HYPERVISOR_dm_op, 0, d);
     if (rc)
         return rc;
-    if (!d->is_hvm || !d->hvm->ioreq || !buffers)
+    if (!d->is_hvm || !buffers)
         return -XEN_EINVAL;
     rc = copy_from_guest(c.buf, guest_ptr(list), c.buffers * sizeof(c.buf[0]));
     if (!rc && c.buf[0].size < offsetof(struct xen_dm_op, u))

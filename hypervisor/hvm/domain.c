@@ -36,7 +36,7 @@ static int init(struct domain *d)
     int rc = p2m_init(d);
     if (!rc)
         rc = platform_init(d);
-    if (!rc && d->emulation != XEN_X86_EMU_LAPIC)
+    if (!rc)
         rc = ioreq_init(d);
     if (rc)
         fini(d);

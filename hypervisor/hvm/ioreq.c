@@ -176,8 +176,6 @@ static bool await(struct vcpu *v, uint64_t *data)
 bool ioreq_send(struct vcpu *v, struct ioreq_access *a)
 {
     struct domain *d = v->domain;
-    if (!of(d))
-        return false;
     spin_lock(&of(d)->lock);
     struct ioreq_server *s = choose(d, a);
     bool done = s && needs_no_answer(a) && put_buffered(d, s, a);
@@ -199,8 +197,10 @@ void ioreq_invalidate(struct vcpu *v)
     const struct ioreq_access all = {
         .type = IOREQ_TYPE_INVALIDATE, .write = true, .size = 4, .data = ~0UL};
     struct domain *d = v->domain;
-    for (unsigned i = 0; of(d) && i < SERVERS; i++) {
+    for (unsigned i = 0; i < SERVERS; i++) {
         uint64_t ignored;
+        if (!READ_ONCE(of(d)->server[i].used))
+            continue;
         spin_lock(&of(d)->lock);
         struct ioreq_server *s = server_at(d, i);
         bool told = s && s->enabled;
@@ -367,8 +367,6 @@ int ioreq_enable(struct domain *d, ioservid_t id, bool on)
 
 int ioreq_frame(struct domain *d, ioservid_t id, unsigned n, mfn_t *frame)
 {
-    if (!of(d))
-        return -XEN_EOPNOTSUPP;
     int rc = n < ARRAY_SIZE(((struct ioreq_server *)NULL)->page) ? 0 : -XEN_EINVAL;
     spin_lock(&of(d)->lock);
     const struct ioreq_server *s = server_at(d, id);

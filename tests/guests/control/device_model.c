@@ -648,18 +648,20 @@ void device_model(void)
         void (*ask)(uint16_t d);
         const uint8_t *code;
         size_t size;
+        uint32_t emulation;
     } tests[] = {
-        {of_nobody, NULL, 0},
-        {requests, code, sizeof(code)},
-        {cmos_and_messages, pc_code, sizeof(pc_code)},
-        {buffered, vga_code, sizeof(vga_code)},
-        {given_up, give_code, sizeof(give_code)},
-        {writes, writer_code, sizeof(writer_code)},
+        {of_nobody, NULL, 0, WHOLE_PC},
+        {requests, code, sizeof(code), WHOLE_PC},
+        {requests, code, sizeof(code), XEN_X86_EMU_LAPIC}, /* a PVH guest's, if it has one */
+        {cmos_and_messages, pc_code, sizeof(pc_code), WHOLE_PC},
+        {buffered, vga_code, sizeof(vga_code), WHOLE_PC},
+        {given_up, give_code, sizeof(give_code), WHOLE_PC},
+        {writes, writer_code, sizeof(writer_code), WHOLE_PC},
     };
     uint64_t before = free_pages();
 
     for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-        uint16_t d = hvm_build(WHOLE_PC);
+        uint16_t d = hvm_build(tests[i].emulation);
 
         if (tests[i].code)
             put_code(d, tests[i].code, tests[i].size);
