@@ -17,6 +17,8 @@ class Screen:
     """One connection to a VNC server inside the emulated machine: domain 0 dials out to us and
     joins the two ends, because nothing outside can dial in."""
 
+    pause = 0.05 # s between typed keys
+
     def __init__(self, host, port):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.settimeout(120)
@@ -117,4 +119,4 @@ class Screen:
     def type(self, text):
         for key in text:
             self.press(*(["shift"] if key.isupper() or key in SHIFTED else []), key)
-            time.sleep(0.05)
+            time.sleep(self.pause)

@@ -206,6 +206,7 @@ def test_full_desktop(desktop):
     host.create("pc", login=False, type="hvm", memory=384, vcpus=2, vnc=1, serial="pty", hdtype="ahci",
                 vkb_device=0, vga="stdvga", disk=[m.disk("/dev/vdb", "hda")])
     with rfb.Screen(host, host.vnc_port("pc")) as view:
+        view.pause = 0.3 # the emulated keyboard drops what the guest does not fetch in time
         host.wait_for("xl dmesg | grep -q 'Booting from 0000:7c00'", 240)
         for _ in range(120):
             if sum(view.lit()) > 3000 and (view.width, view.height) == (800, 600):
