@@ -1,9 +1,18 @@
 """The counters of bench/counter/counter.c as they come."""
 import os
+import re
 
-OUT = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-                   "build/bench")
+BEGIN, END = 1, 2                   # the markers around an operation
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = f"{TOP}/build/bench"
 MACHINE = ["-rtc", "base=2020-01-01,clock=vm", "-accel", "tcg,thread=single"]
+
+
+def rows_of(source):
+    """[(name, operations)] of the table in a program that does them one after the other."""
+    with open(f"{TOP}/{source}", encoding="utf-8") as f:
+        return [(name, int(n)) for name, n in
+                re.findall(r'\{"([^"]+)", \w+, \d+, (\d+)\}', f.read())]
 
 
 class Counts:

@@ -4,19 +4,15 @@ guest of the hypervisor given, by all instructions that the machine executes.
 bench/guests/init.c is the guest's first process and has the table of rows. The machine has one CPU
 and the same model of it everywhere; no guest has devices.
 """
-import os
-import re
 import struct
 import subprocess
 import sys
 import time
 
-from counts import Counts
+from counts import BEGIN, END, OUT, Counts, rows_of
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OUT = f"{TOP}/build/bench"
 IMAGES = f"{OUT}/guest"
-BEGIN, END, INIT, DONE = 1, 2, 3, 4         # init.c
+INIT, DONE = 3, 4                   # init.c
 KINDS = ("pv", "pvh")
 MEMORY = 256
 # A nanosecond an instruction. By slower clocks the kernel's ticks, 4 ms apart, come after so few
@@ -30,10 +26,7 @@ LINE = "quiet nokaslr norandmaps mitigations=off transparent_hugepage=never"
 
 
 def rows():
-    """[(name, operations)] of init.c."""
-    with open(f"{TOP}/bench/guests/init.c", encoding="utf-8") as f:
-        return [(name, int(n)) for name, n in
-                re.findall(r'^    \{"(.+)", \w+, \d+, (\d+)\},$', f.read(), re.M)]
+    return rows_of("bench/guests/init.c")
 
 
 def entries():

@@ -20,7 +20,7 @@
 
 #define LOW_FRAMES    256 /* the first 1 MiB: never given to anybody */
 
-/* A frame whose last reference is gone (refs 0, tlb_stamp set), back to the free lists; @n of them. */
+/* A frame whose last reference is gone (refs 0, tlb_stamp set), back to the free lists; @n such. */
 void buddy_return(struct page *page);
 void buddy_return_row(struct page *page, uint64_t n);
 

@@ -1,0 +1,29 @@
+"""What the pieces of building and destroying a guest cost: bench/manage/pieces.c, which has the table
+of rows, in one and the same domain 0 on the hypervisor given. Counted are the hypervisor's
+instructions and those of the whole machine; and how many domains it has memory for.
+"""
+import re
+
+from counts import BEGIN, END, OUT, Counts, rows_of
+
+MEMORY = 4096
+
+
+def rows():
+    return rows_of("bench/manage/pieces.c")
+
+
+def measure(hypervisor, tag, machine):
+    """{"rows": [(all instructions, hypervisor's)], "fill": {KiB: (domains, pages)}}."""
+    counts = Counts(tag)
+    with machine(tag, hypervisor=hypervisor, cpus=1, memory=MEMORY, net="none",
+                 xen="spec-ctrl=no xpti=no", extra_disks=[f"{OUT}/pieces"],
+                 qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
+        m.boot(400)
+        text = m.check("cat /dev/vdb >/tmp/pieces && chmod +x /tmp/pieces && /tmp/pieces", 3000)
+    lines = counts.lines()
+    pairs = zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)))
+    fill = {kib: (int(domains), int(pages)) for kib, domains, pages in
+            re.findall(r"fill (\d+) KiB: (\d+) domains, (\d+) pages", text)}
+    left = [int(pages) for pages in re.findall(r"left (-?\d+) pages", text)]
+    return {"rows": [(e[1] - b[1], e[2] - b[2]) for b, e in pairs], "fill": fill, "left": left}
