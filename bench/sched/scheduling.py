@@ -41,6 +41,10 @@ def experiments():
         yield f"cap {cap} beside", 4, hogs(2), sched(("hog0", f"-c {cap}"))
     yield ("weights", 10, hogs(len(WEIGHTS)),
            sched(("hog0", "-c 0"), *((f"hog{i}", f"-w {w}") for i, w in enumerate(WEIGHTS))))
+    again = "xl sched-credit2 -s -r 0; " + sched(*((f"hog{i}", "-w 256") for i in range(len(WEIGHTS))))
+    yield "free hogs 8", 2, hogs(8), again
+    yield from ((f"free sleeper {k}", 4, ["sleeper"] + hogs(k), "") for k in (1, 3))
+    yield "free worker", 4, ["worker"] + hogs(1), ""
 
 
 def script(chosen):
