@@ -40,6 +40,8 @@ bool fair_idle_for(const struct sched_entity *e)
 
 unsigned fair_claim_idle(const struct sched_entity *e)
 {
+    if (!anybody_idles())
+        return MAX_CPUS;
     for (int soft = 1; soft >= 0; soft--) {
         unsigned cpu = e->cpu; /* its caches may still be warm there */
         if (idle_word(e, cpu / 64, soft) >> (cpu % 64) & 1 && atomic_bit_clear(fair_idle.bits, cpu))
@@ -148,10 +150,13 @@ unsigned fair_better_cpu(struct fair_queue *q, const struct sched_entity *e, ns_
     unsigned idle = fair_claim_idle(e);
     if (idle < MAX_CPUS || now < q->next_handoff)
         return idle;
+    unsigned first = MAX_CPUS;
     for (unsigned i = 0; i < COMPARE_PROBES; i++) {
         unsigned cpu = next_cpu(&q->probe, &e->hard);
-        if (cpu == MAX_CPUS)
+        if (cpu == first || cpu == MAX_CPUS) /* there are no more, or none */
             break;
+        if (i == 0)
+            first = cpu;
         const struct fair_queue *other = fair_queues[cpu];
         if (other != q && fair_lead(other, now) - fair_lead(q, now) > lead_wanted(q, other, e))
             return cpu;

@@ -196,6 +196,25 @@ static bool preempts(const struct sched_entity *e, const struct sched_entity *cu
     return vtime_before(e->vtime + PREEMPT_LEAD, curr->vtime);
 }
 
+/* Until then nobody preempts @e, which runs. */
+static ns_t held_until(const struct sched_entity *e)
+{
+    return e->slice_begin + READ_ONCE(fair_ratelimit);
+}
+
+/*
+ * Somebody came who may not preempt: who runs has the least slice from now on. By the end of a long
+ * one the newcomer might be further behind than it may keep (SLEEP_CREDIT), and who works mostly
+ * and sleeps a little would get less than its share. True: the timer must be armed anew.
+ */
+static bool shorten_slice(struct fair_queue *q, ns_t now)
+{
+    ns_t end = max(now + SLICE_MIN, held_until(q->curr));
+    if (q->curr->slice_end > end)
+        q->curr->slice_end = end;
+    return q->timer > q->curr->slice_end;
+}
+
 /* Onto @q (locked), which the caller chose; its CPU is told if that changes anything there. */
 void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
 {
@@ -212,7 +231,7 @@ void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
 
     insert(q, e, now);
     fair_ops->runstate(e, RUNSTATE_runnable, now);
-    if (!q->curr || e->parked || q->timer == NS_NEVER || preempts(e, q->curr))
+    if (!q->curr || e->parked || shorten_slice(q, now) || preempts(e, q->curr))
         fair_ops->kick(q->cpu);
     /* A CPU may have gone idle since we looked; it must not miss this one. */
     if (q->curr && !e->parked && !READ_ONCE(e->on_cpu) && fair_idle_for(e)) {
@@ -346,12 +365,6 @@ static struct sched_entity *first_waiting(struct fair_queue *q)
     while (n && unlikely(!fair_allowed(entity(n), q->cpu)))
         n = rb_next(n);
     return entity(n);
-}
-
-/* Until then nobody preempts @e, which runs. */
-static ns_t held_until(const struct sched_entity *e)
-{
-    return e->slice_begin + READ_ONCE(fair_ratelimit);
 }
 
 /* Does @prev, which may go on, keep the CPU against @first? */

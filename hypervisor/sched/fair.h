@@ -6,7 +6,9 @@
  * divided by its weight. Who has the least runs next, for a slice of 2 to 10 ms. A queue's clock is
  * the least virtual time on it and never goes back; what sleeps or comes from another queue is put
  * at most a bounded credit behind that clock and at most one slice of its own before it, so nobody
- * is starved by a newcomer and nobody saves up time by sleeping.
+ * is starved by a newcomer and nobody saves up time by sleeping. A newcomer that is far enough
+ * behind the running one preempts it; any other waits for the least slice at most before it is
+ * compared again, so that sleeping a little costs nothing either.
  *
  * Weights count per entity, as with credit2: a domain with two vCPUs gets twice what it would with
  * one. The cap counts per domain (struct sched_group).
