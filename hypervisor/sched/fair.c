@@ -202,17 +202,26 @@ static ns_t held_until(const struct sched_entity *e)
     return e->slice_begin + READ_ONCE(fair_ratelimit);
 }
 
+/* One that comes too early does no harm: fair_schedule() arms it anew. So it is never stopped. */
+static void arm_by(struct fair_queue *q, ns_t when)
+{
+    if (when >= q->timer)
+        return;
+    q->timer = when;
+    fair_ops->arm(q->cpu, when);
+}
+
 /*
  * Somebody came who may not preempt: who runs has the least slice from now on. By the end of a long
  * one the newcomer might be further behind than it may keep (SLEEP_CREDIT), and who works mostly
- * and sleeps a little would get less than its share. True: the timer must be armed anew.
+ * and sleeps a little would get less than its share.
  */
-static bool shorten_slice(struct fair_queue *q, ns_t now)
+static void shorten_slice(struct fair_queue *q, ns_t now)
 {
     ns_t end = max(now + SLICE_MIN, held_until(q->curr));
     if (q->curr->slice_end > end)
         q->curr->slice_end = end;
-    return q->timer > q->curr->slice_end;
+    arm_by(q, q->curr->slice_end);
 }
 
 /* Onto @q (locked), which the caller chose; its CPU is told if that changes anything there. */
@@ -231,7 +240,11 @@ void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
 
     insert(q, e, now);
     fair_ops->runstate(e, RUNSTATE_runnable, now);
-    if (!q->curr || e->parked || shorten_slice(q, now) || preempts(e, q->curr))
+    if (q->curr && !e->parked && !preempts(e, q->curr))
+        shorten_slice(q, now);
+    else if (q->curr && !e->parked && now < held_until(q->curr))
+        arm_by(q, held_until(q->curr));
+    else
         fair_ops->kick(q->cpu);
     /* A CPU may have gone idle since we looked; it must not miss this one. */
     if (q->curr && !e->parked && !READ_ONCE(e->on_cpu) && fair_idle_for(e)) {
@@ -412,10 +425,7 @@ static void arm(struct fair_queue *q, ns_t now)
         when = min(when, held_until(e));
     if (parked && parked->unpark < when)
         when = parked->unpark;
-    if (when != q->timer) {
-        q->timer = when;
-        fair_ops->arm(q->cpu, when);
-    }
+    arm_by(q, when);
 }
 
 /* With the lock. *moved: somebody to enqueue elsewhere once it is dropped. */

@@ -33,7 +33,7 @@
 struct fair_ops {
     ns_t (*now)(void);
     void (*kick)(unsigned cpu);           /* make it call fair_schedule() soon */
-    void (*arm)(unsigned cpu, ns_t when); /* kick this CPU then; NS_NEVER: not at all */
+    void (*arm)(unsigned cpu, ns_t when); /* kick that CPU then */
     void (*runstate)(struct sched_entity *e, int state, ns_t now); /* queue lock held */
 };
 extern const struct fair_ops *fair_ops;

@@ -57,10 +57,7 @@ static void timer_fired(void *cpu)
 static void arm(unsigned cpu, ns_t when)
 {
     struct sched_cpu *s = cpus[cpu]->sched;
-    if (when == NS_NEVER)
-        timer_stop(&s->timer);
-    else
-        timer_set(&s->timer, when);
+    timer_set(&s->timer, when);
 }
 
 static void runstate(struct sched_entity *e, int state, ns_t now)
