@@ -41,7 +41,7 @@ def processors(host, name):
 def set_vcpus(host, name, count):
     """`xl vcpu-set`, and waits until the guest has so many. Its kernel only makes those that come
     known; to use them is user space's business, udev's mostly, which this guest has not."""
-    host.check(f"xl vcpu-set {name} {count}")
+    host.check(f"xl vcpu-set --ignore-host {name} {count}") # more than CPUs is what some want
     more = "for f in /sys/devices/system/cpu/cpu*/online; do echo 1 >$f; done 2>/dev/null"
     for _ in range(20):
         have = processors(host, name)
@@ -172,7 +172,8 @@ def test_shares(four):
     four.check("sleep 10", 40)
     late = [int(n) for n in four.guest("one", "head -1 /proc/stat").split("cpu")[-1].split()[:8]]
     delta = [b - a for a, b in zip(stat, late)]
-    assert 0.65 < delta[7] / sum(delta) < 0.85, delta
+    # Counted by ticks, and those of its own time that come late are the first to be lost.
+    assert 0.65 < delta[7] / sum(delta) < 0.9, delta
     four.check("xl sched-credit2 -d one -c 0; xl destroy two")
 
 
