@@ -106,15 +106,15 @@ class Screen:
             self.peer.sendall(struct.pack(">BBHH", 5, buttons, x, y))
             time.sleep(0.2)
 
-    def press_until_seen(self, key, tries=10):
+    def press_until_seen(self, *keys, tries=10):
         """For programs that lose keys while they begin: again and again, until the picture changes."""
         before = self.points()
         for _ in range(tries):
-            self.press(key)
+            self.press(*keys)
             time.sleep(3)
             if self.points() != before:
                 return
-        raise AssertionError(f"{key!r} changes nothing on the screen")
+        raise AssertionError(f"{keys} change nothing on the screen")
 
     def type(self, text):
         for key in text:

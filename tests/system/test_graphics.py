@@ -217,10 +217,10 @@ def test_full_desktop(desktop):
         view.press("\n")
         host.guest("pc", "true", 300)
         glyphs = learn(host, "pc", view)
-        view.press("ctrl", "alt", "F1")
+        view.press_until_seen("ctrl", "alt", "F1")
         said = shows(host, view, glyphs, "login:")
         assert re.search(r"(?m)^\[ *\d+\.\d{6}\] \S", said), said
-        view.press("ctrl", "alt", "F2")
+        view.press_until_seen("ctrl", "alt", "F2")
         view.type("root\n")
         shows(host, view, glyphs, r"(?m)~#$")
         view.type("echo $((6*7)); tty\n")
