@@ -193,8 +193,7 @@ def test_many_vcpus(four, count):
         rows = vcpus(four, "many")
         assert [n for n in rows if rows[n][0] is not None] == list(range(change))
     assert four.guest("many", f"taskset -c {count - 1} sh -c 'echo $((6*7))'") == "42"
-    log = four.guest("many", "dmesg | grep -ciE 'lockup|stall|unstable'; true")
-    assert log.split()[-1] == "0"
+    assert four.guest("many", "dmesg | grep -iE 'lockup|stall|unstable' | head -n 5; true") == ""
     four.check("xl destroy many", 120)
 
 
