@@ -186,15 +186,20 @@ void page_unshare_free(struct domain *d, struct page *page)
     WRITE_ONCE(page->owner, dom_xen);
 }
 
-/* The last reference is gone. */
+/* The last reference is gone: nobody uses the frame since then. */
+static inline void end_use(struct page *page, uint32_t stamp)
+{
+    if (!page->owner || page->refs || (page->type & PAGE_TYPE_COUNT))
+        panic("frame 0x%lx lost its last reference while in use: refs 0x%x type 0x%lx",
+              page_to_mfn(page).n, page->refs, page->type);
+    page->tlb_stamp = stamp;
+    m2p_set(page_to_mfn(page), M2P_INVALID);
+}
+
 static void page_release(struct page *page)
 {
     struct domain *d = page->owner;
-    if (!d || page->refs || (page->type & PAGE_TYPE_COUNT))
-        panic("frame 0x%lx lost its last reference while in use: refs 0x%x type 0x%lx",
-              page_to_mfn(page).n, page->refs, page->type);
-    page->tlb_stamp = page_stamp();
-    m2p_set(page_to_mfn(page), M2P_INVALID);
+    end_use(page, page_stamp());
 
     spin_lock(&d->page_lock);
     list_remove(d, page);
@@ -249,13 +254,9 @@ unsigned page_list_release(struct domain *d)
     struct page *row = mfn_to_page(mfn(first));
     uint32_t stamp = page_stamp();
     for (unsigned i = 0; i < n; i++) {
-        if (row[i].type & PAGE_TYPE_COUNT)
-            panic("frame 0x%x lost its last reference while in use: type 0x%lx", first + i,
-                  row[i].type);
-        row[i].tlb_stamp = stamp;
+        end_use(&row[i], stamp);
         row[i].links = 0;
         row[i].owner = NULL;
-        m2p_set(mfn(first + i), M2P_INVALID);
     }
     buddy_return_row(row, n);
     if (last)

@@ -188,7 +188,7 @@ static void costs(unsigned cpus, unsigned n)
         printf(" %u: %.0f", runnable[i], many);
     }
     printf("\n");
-    check("more each time that they double", (many - few) / 9, 20, "");
+    check("1024 by 2", many / few, 2, "");
     double alone = branches_among(cpus, 0), crowd = branches_among(cpus, n);
     printf("%u CPUs, half of them busy with short work, and %u idle vCPUs or none:\n", cpus, n);
     check("branches with them, by those without", crowd / alone, 1.001, "");

@@ -7,6 +7,10 @@ import pytest
 
 from machine import disk
 
+# Of a kernel, in its log; that TSCs are not synchronized is this emulated CPU's way.
+COMPLAINTS = ("dmesg | grep -iE 'lockup|stall|unstable'"
+              " | grep -vE 'installing Xen timer|TSC unstable due to TSCs unsynchronized'; true")
+
 
 @pytest.fixture(scope="module")
 def four(slot):
@@ -172,8 +176,7 @@ def test_shares(four):
     four.check("sleep 10", 40)
     late = [int(n) for n in four.guest("one", "head -1 /proc/stat").split("cpu")[-1].split()[:8]]
     delta = [b - a for a, b in zip(stat, late)]
-    # Counted by ticks, and those of its own time that come late are the first to be lost.
-    assert 0.65 < delta[7] / sum(delta) < 0.9, delta
+    assert 0.65 < delta[7] / sum(delta) < 0.85, delta
     four.check("xl sched-credit2 -d one -c 0; xl destroy two")
 
 
@@ -193,7 +196,7 @@ def test_many_vcpus(four, count):
         rows = vcpus(four, "many")
         assert [n for n in rows if rows[n][0] is not None] == list(range(change))
     assert four.guest("many", f"taskset -c {count - 1} sh -c 'echo $((6*7))'") == "42"
-    assert four.guest("many", "dmesg | grep -iE 'lockup|rcu.*stall|clocksource.*unstable' | head -n 5; true") == ""
+    assert four.guest("many", COMPLAINTS) == ""
     four.check("xl destroy many", 120)
 
 
@@ -220,5 +223,4 @@ def test_sixteen_cpus(slot):
     assert processors(host, "many") == 16
     assert host.guest("many", "taskset -c 15 sh -c 'echo $((6*7))'", 120) == "42"
     host.check("xl destroy many", 120)
-    log = host.check("dmesg | grep -iE 'lockup|rcu.*stall|clocksource.*unstable'; true")
-    assert log == ""
+    assert host.check(COMPLAINTS) == ""
