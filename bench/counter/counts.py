@@ -1,4 +1,5 @@
 """The counters of bench/counter/counter.c as they come."""
+import base64
 import os
 import re
 
@@ -13,6 +14,22 @@ def rows_of(source):
     with open(f"{TOP}/{source}", encoding="utf-8") as f:
         return [(name, int(n)) for name, n in
                 re.findall(r'\{"([^"]+)", \w+, \d+, (\d+)\}', f.read())]
+
+
+def pairs(lines):
+    """[(all instructions, the hypervisor's)] of the operations in there."""
+    return [(e[1] - b[1], e[2] - b[2]) for b, e in
+            zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)),
+                strict=True)]
+
+
+def put(m, name, source):
+    """A program, as /tmp/NAME of domain 0."""
+    with open(source, "rb") as f:
+        data = base64.b64encode(f.read()).decode()
+    for at in range(0, len(data), 20000):
+        m.check(f"echo {data[at:at + 20000]} >>/tmp/{name}.64", 100)
+    m.check(f"base64 -d /tmp/{name}.64 >/tmp/{name} && chmod +x /tmp/{name}")
 
 
 class Counts:

@@ -1,8 +1,8 @@
 """What a guest's disk, card and balloon cost: one kernel with one initramfs (bench/devices/io.c has the
 table of rows) as a PV and a PVH guest of the hypervisor given; domain 0 at the other end.
 """
-from counts import BEGIN, END, OUT, Counts, rows_of
-from guests import CLOCK, IMAGES, KINDS, LINE, MEMORY, wait_for
+from counts import OUT, Counts, pairs, rows_of
+from guests import CLOCK, IMAGES, KINDS, LINE, MEMORY, run_guest, wait_for
 
 DISK_MIB = 64                       # io.c
 PORT_ROWS = [("write a port of a device model", 2000), ("read it", 2000)] # port.h
@@ -10,12 +10,6 @@ PORT_ROWS = [("write a port of a device model", 2000), ("read it", 2000)] # port
 
 def rows():
     return rows_of("bench/devices/io.c")
-
-
-def pairs(lines):
-    """[(all instructions, the hypervisor's)] of the operations in there."""
-    return [(e[1] - b[1], e[2] - b[2]) for b, e in
-            zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)))]
 
 
 def port(m, counts):
@@ -51,11 +45,7 @@ def devices(hypervisor, tag, machine_class):
                          disk=["format=raw, vdev=xvda, access=rw, target=/tmp/disk"])
             # At first, while the disk is slow, time flies by this clock, and the tools give up.
             m.run(f"xl create -qp /root/{kind}.cfg; xl destroy {kind}; sleep 1", 300)
-            # The answer to this is long over when the guest starts; nobody polls.
-            m.check(f"xl create -qpe /root/{kind}.cfg;"
-                    f"(sleep 2; xl unpause {kind}) >/dev/null 2>&1 &", 120)
-            wait_for(counts, done + 1, m.child.isalive)
-            m.check(f"xl destroy {kind}", 120)
+            run_guest(m, counts, kind, done + 1)
             lines = counts.lines()
             results[kind] = pairs(lines[seen:])
             seen = len(lines)

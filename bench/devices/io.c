@@ -5,33 +5,17 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define MARK(id)  asm volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + " #id ::: "memory")
-#define PAGE      4096
-#define MIB       (1 << 20)
+#include "../guests/rows.h"
+
 #define DISK      "/dev/xvda"
 #define DISK_SIZE (64 * MIB) /* devices.py */
 #define HOST      "10.9.0.1"
 enum port { SINK = 5001, SOURCE, ECHO };
-
-#define CHECK(what)                                                                                \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("bench: line %d: %s: %s\n", __LINE__, #what, strerror(errno));                  \
-            fflush(stdout);                                                                        \
-            pause();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static char buffer[MIB] __attribute__((aligned(PAGE)));
 
@@ -50,6 +34,12 @@ static int connection(int type, enum port port)
     return s;
 }
 
+static void send_mib(int s)
+{
+    for (ssize_t done = 0, now; done < MIB; done += now)
+        CHECK((now = write(s, buffer + done, MIB - done)) > 0);
+}
+
 /* --- domain 0's end --- */
 
 static void receive_all(int s)
@@ -65,8 +55,7 @@ static void send_all(int s)
     uint8_t n = 0;
     CHECK(read(s, &n, 1) == 1);
     while (n--)
-        for (ssize_t done = 0, now; done < MIB; done += now)
-            CHECK((now = write(s, buffer + done, MIB - done)) > 0);
+        send_mib(s);
     close(s);
 }
 
@@ -163,8 +152,7 @@ static void tcp_send(long n)
 {
     int s = connection(SOCK_STREAM, SINK);
     while (n--)
-        for (ssize_t done = 0, now; done < MIB; done += now)
-            CHECK((now = write(s, buffer + done, MIB - done)) > 0);
+        send_mib(s);
     CHECK(!shutdown(s, SHUT_WR) && read(s, buffer, 1) == 0); /* all of it was taken */
     close(s);
 }
@@ -187,12 +175,7 @@ static void udp(long n)
     close(s);
 }
 
-/* Operations at first, to be warm; then so many, counted. */
-static const struct row {
-    const char *name;
-    void (*run)(long n);
-    long warm, n;
-} rows[] = {
+static const struct row rows[] = {
     {"read 4 KiB at random", disk_read, 50, 1000}, {"write 4 KiB at random", disk_write, 50, 1000},
     {"read 1 MiB in order", disk_in_order, 2, 32}, {"64 bytes by UDP, to and fro", udp, 50, 1000},
     {"send 1 MiB by TCP", tcp_send, 2, 32},        {"receive 1 MiB by TCP", tcp_receive, 2, 32},
@@ -204,9 +187,7 @@ static void prepare(void)
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     mount("proc", "/proc", "proc", 0, NULL);
     mount("sys", "/sys", "sysfs", 0, NULL);
-    int console = open("/dev/console", O_RDWR);
-    for (int i = 0; i < 3; i++)
-        dup2(console, i);
+    open_console();
     CHECK(!system("/bin/busybox --install -s /bin; modprobe -a xen-blkfront xen-netfront"));
     for (int tries = 0; access(DISK, F_OK) || access("/sys/class/net/eth0", F_OK); tries++) {
         CHECK(tries < 1000);
@@ -223,13 +204,7 @@ int main(void)
         echo();
     }
     prepare();
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        rows[i].run(rows[i].warm);
-        MARK(1);
-        rows[i].run(rows[i].n);
-        MARK(2);
-    }
-    MARK(4);
+    run_rows(rows, sizeof(rows) / sizeof(rows[0]));
     for (;;)
         pause();
 }

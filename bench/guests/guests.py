@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from counts import BEGIN, END, OUT, Counts, rows_of
+from counts import OUT, Counts, pairs, rows_of
 
 IMAGES = f"{OUT}/guest"
 INIT, DONE = 3, 4                   # init.c
@@ -63,10 +63,18 @@ def result(lines, entry):
     """{row: (all instructions, the hypervisor's)} of one guest's lines."""
     init = next(i for i, line in enumerate(lines) if line[0] == INIT)
     first = max(i for i in range(init) if lines[i][0] == entry)
-    pairs = [(lines[first], lines[init])]
-    pairs += zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)))
+    boot = tuple(lines[init][i] - lines[first][i] for i in (1, 2))
     names = ["boot"] + [name for name, _ in rows()]
-    return {name: (b[1] - a[1], b[2] - a[2]) for name, (a, b) in zip(names, pairs, strict=True)}
+    return dict(zip(names, [boot] + pairs(lines), strict=True))
+
+
+def run_guest(m, counts, name, done):
+    """Until the guest, of which there is /root/NAME.cfg, has done its rows: the @done-th of all."""
+    # The answer to this is long over when the guest starts; nobody polls.
+    m.check(f"xl create -qpe /root/{name}.cfg;"
+            f"(sleep 2; xl unpause {name}) >/dev/null 2>&1 &", 120)
+    wait_for(counts, done, m.child.isalive)
+    m.check(f"xl destroy {name}", 120)
 
 
 def machine(tag, initramfs, memory, line):
@@ -106,11 +114,7 @@ def guests(hypervisor, tag, machine_class):
         for done, kind in enumerate(KINDS):
             m.put_config(kind, type=kind, memory=MEMORY, cpus="all", ramdisk="/tmp/guest.cpio",
                          extra=LINE, tsc_mode="native")
-            # The answer to this is long over when the guest starts; nobody polls.
-            m.check(f"xl create -qpe /root/{kind}.cfg;"
-                    f"(sleep 2; xl unpause {kind}) >/dev/null 2>&1 &", 120)
-            wait_for(counts, done + 1, m.child.isalive)
-            m.check(f"xl destroy {kind}", 120)
+            run_guest(m, counts, kind, done + 1)
             lines = counts.lines()
             results[kind] = result(lines[seen:], entries()[kind])
             seen = len(lines)

@@ -5,16 +5,12 @@
  * and in every kind of guest; nothing here asks what it runs on, waits for a clock or prints.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -24,18 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MARK(id) asm volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + " #id ::: "memory")
-#define PAGE     4096
-#define MIB      (1 << 20)
-
-#define CHECK(what)                                                                                \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("bench: line %d: %s: %s\n", __LINE__, #what, strerror(errno));                  \
-            fflush(stdout);                                                                        \
-            pause();                                                                               \
-        }                                                                                          \
-    } while (0)
+#include "rows.h"
 
 static uint32_t draw(uint32_t *state)
 {
@@ -358,12 +343,7 @@ static void script(long n)
     run("/bin/sh", "-c", text, NULL);
 }
 
-/* Operations at first, to be warm; then so many, counted. */
-static const struct row {
-    const char *name;
-    void (*run)(long n);
-    long warm, n;
-} rows[] = {
+static const struct row rows[] = {
     {"null system call", null_call, 100, 10000},
     {"read and write a byte", null_io, 100, 5000},
     {"stat", stat_file, 100, 4000},
@@ -396,20 +376,12 @@ int main(void)
     mkdir("/tmp", 0700);
     CHECK(!mount("tmp", "/tmp", "tmpfs", 0, NULL));
     run("/bin/busybox", "--install", "-s", "/bin", NULL);
-    int console = open("/dev/console", O_RDWR);
-    for (int i = 0; i < 3; i++)
-        dup2(console, i);
+    open_console();
     /* Not as the first process: the kernel reports what signals that one gets. */
     pid_t child = fork();
     if (child)
         for (;;)
             wait(NULL);
     make_text();
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        rows[i].run(rows[i].warm);
-        MARK(1);
-        rows[i].run(rows[i].n);
-        MARK(2);
-    }
-    MARK(4);
+    run_rows(rows, sizeof(rows) / sizeof(rows[0]));
 }

@@ -4,14 +4,11 @@ The machine runs by a fixed instruction clock with the counting plugin; bench/ma
 markers around each command in domain 0, bench/manage/first.S one where a guest begins. Counted are
 the instructions of the whole machine and the hypervisor's share of them.
 """
-import base64
 import os
 import sys
 
-from counts import Counts
+from counts import OUT, TOP, Counts, put
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OUT = f"{TOP}/build/bench"
 GUESTS = int(os.environ.get("BENCH_GUESTS", "20"))
 FIRST = 11                          # first.S
 MARKS = {letter: 16 + n for n, letter in enumerate("ABCDEFGHIJ")}
@@ -44,12 +41,8 @@ def measure(hypervisor, tag, machine):
     with machine(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
                  qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
         m.boot(400)
-        for name in ("mark", "first"):
-            with open(f"{OUT}/{name}" + (".elf" if name == "first" else ""), "rb") as f:
-                data = base64.b64encode(f.read()).decode()
-            for at in range(0, len(data), 20000):
-                m.check(f"echo {data[at:at + 20000]} >>/tmp/{name}.64", 100)
-            m.check(f"base64 -d /tmp/{name}.64 >/tmp/{name} && chmod +x /tmp/{name}")
+        put(m, "mark", f"{OUT}/mark")
+        put(m, "first", f"{OUT}/first.elf")
         free = [int(word) for word in m.check(script(), 900).split()[-2:]]
     lines = counts.lines()
     at = {letter: next(i for i, line in enumerate(lines) if line[0] == MARKS[letter])

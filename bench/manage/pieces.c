@@ -13,7 +13,8 @@
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 
-#define MARK(id) asm volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + " #id ::: "memory")
+#include "../counter/mark.h"
+
 #define MIB      (1 << 20)
 #define PAGES(n) ((n) / XC_PAGE_SIZE)
 #define BATCH    1024
@@ -144,7 +145,6 @@ static void fill(uint64_t size, unsigned limit)
         xc_domain_destroy(xen, ids[n]);
     for (int tries = 0; free_pages() < before && tries < 1000; tries++)
         usleep(10000);
-    printf("left %ld pages\n", (long)(before - free_pages()));
 }
 
 int main(void)
@@ -161,9 +161,9 @@ int main(void)
         if (!id)
             free_before = free_pages();
         sleep(1); /* what there is to do behind our back is done */
-        MARK(1);
+        MARK(MARK_BEGIN);
         id = rows[i].run(id, (uint64_t)rows[i].mib * MIB);
-        MARK(2);
+        MARK(MARK_END);
         if (rows[i].run == piece_create && !id)
             errx(1, "%s: no domain", rows[i].name);
     }

@@ -4,7 +4,7 @@ instructions and those of the whole machine; and how many domains it has memory 
 """
 import re
 
-from counts import BEGIN, END, OUT, Counts, rows_of
+from counts import OUT, Counts, pairs, rows_of
 
 MEMORY = 4096
 
@@ -21,9 +21,6 @@ def measure(hypervisor, tag, machine):
                  qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
         m.boot(400)
         text = m.check("cat /dev/vdb >/tmp/pieces && chmod +x /tmp/pieces && /tmp/pieces", 3000)
-    lines = counts.lines()
-    pairs = zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)))
     fill = {kib: (int(domains), int(pages)) for kib, domains, pages in
             re.findall(r"fill (\d+) KiB: (\d+) domains, (\d+) pages", text)}
-    left = [int(pages) for pages in re.findall(r"left (-?\d+) pages", text)]
-    return {"rows": [(e[1] - b[1], e[2] - b[2]) for b, e in pairs], "fill": fill, "left": left}
+    return {"rows": pairs(counts.lines()), "fill": fill}

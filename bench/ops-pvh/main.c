@@ -2,13 +2,10 @@
  * Operations of hardware-virtualized guests (docs/benchmarks.md, group 1), run as a PVH domain 0 on
  * whatever hypervisor is to be measured; otherwise as bench/ops.
  */
+#include "../counter/mark.h"
 #include "hvm.h"
 
 const char test_name[] = "ops-pvh";
-
-#define MARK(id) asm volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + %c0" ::"i"(id) : "memory")
-#define BEGIN    1
-#define END      2
 
 static void hypercalls(unsigned n)
 {
@@ -98,8 +95,8 @@ void test_main(void)
             ops[i].setup();
         ops[i].run(ops[i].count / 4 + 1);
         print("op %s %u\n", ops[i].name, ops[i].count);
-        MARK(BEGIN);
+        MARK(MARK_BEGIN);
         ops[i].run(ops[i].count);
-        MARK(END);
+        MARK(MARK_END);
     }
 }

@@ -3,13 +3,10 @@
  * hypervisor is to be measured. Says on the console which operation comes next; bench/counts puts
  * that together with the counters that the plugin writes at the markers.
  */
+#include "../counter/mark.h"
 #include "ops.h"
 
 const char test_name[] = "ops";
-
-#define MARK(id) asm volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + %c0" ::"i"(id) : "memory")
-#define BEGIN    1
-#define END      2
 
 _Noreturn void failed(const char *what, long error)
 {
@@ -23,9 +20,9 @@ static void measure(const struct op *op)
         op->setup();
     op->run(op->count / 4 + 1);
     print("op %s %u\n", op->name, op->count * op->units);
-    MARK(BEGIN);
+    MARK(MARK_BEGIN);
     op->run(op->count);
-    MARK(END);
+    MARK(MARK_END);
 }
 
 static void measure_all(const struct op *ops)

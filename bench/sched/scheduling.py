@@ -4,15 +4,12 @@ All guests (bench/sched/guest) are created paused; bench/sched/watch.c lets some
 together and prints what they did between two markers. The machine runs by a fixed instruction
 clock of 8 ns an instruction, so what guests and domain 0 call time is instructions.
 """
-import base64
 import json
 import os
 import sys
 
-from counts import Counts
+from counts import OUT, TOP, Counts, put
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-OUT = f"{TOP}/build/bench"
 HOGS = int(os.environ.get("BENCH_HOGS", "64"))
 CLOCK = ["-icount", "shift=3,sleep=off"]
 BEGIN, END = 16, 17                     # watch.c
@@ -84,11 +81,7 @@ def measure(hypervisor, tag, machine, chosen=None):
                  xen="spec-ctrl=no xpti=no", qemu=[*CLOCK, *counts.options]) as m:
         m.boot(400)
         for name in ("sched.elf", "watch"):
-            with open(f"{OUT}/{name}", "rb") as f:
-                data = base64.b64encode(f.read()).decode()
-            for at in range(0, len(data), 20000):
-                m.check(f"echo {data[at:at + 20000]} >>/tmp/{name}.64", 100)
-            m.check(f"base64 -d /tmp/{name}.64 >/tmp/{name} && chmod +x /tmp/{name}")
+            put(m, name, f"{OUT}/{name}")
         output = m.check(script(chosen), 3000)
     return parse(output, counts.lines(), chosen)
 

@@ -7,6 +7,7 @@
  * Lines: "window NS", then per guest: domain, ns of a round, rounds, gaps, wakes, missed, longest,
  * and the times that it was late, as slot:count.
  */
+#include "../counter/mark.h"
 #include "results.h"
 
 #include <stdio.h>
@@ -17,7 +18,6 @@
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 
-#define MARK(id)    __asm__ volatile(".byte 0x0f, 0x1f, 0x80\n.long 0x54420000 + " #id ::: "memory")
 #define MOST_GUESTS 256
 
 static xc_interface *xc;
