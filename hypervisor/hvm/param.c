@@ -2,6 +2,7 @@
  * hvm_op (xen/hvm/hvm_op.h): parameters of a domain (xen/hvm/params.h), which the tools and the
  * guest leave for each other and a few of which mean something to us.
  */
+#include "console/console.h"
 #include "hvm/hvm.h"
 #include "hvm/platform.h"
 #include "hypercall/permission.h"
@@ -11,12 +12,16 @@
 
 #define BIT(n) (1UL << (n))
 
-/* What the guest itself may read; it writes CALLBACK_IRQ alone. The tools have all that we keep. */
+/* What the guest itself may read and write, its firmware, mostly. The tools have all that we keep.
+ */
 static const uint64_t guest_reads = BIT(HVM_PARAM_CALLBACK_IRQ) | BIT(HVM_PARAM_STORE_PFN) |
                                     BIT(HVM_PARAM_STORE_EVTCHN) | BIT(HVM_PARAM_CONSOLE_PFN) |
                                     BIT(HVM_PARAM_CONSOLE_EVTCHN) | BIT(HVM_PARAM_PAE_ENABLED) |
                                     BIT(HVM_PARAM_ALTP2M) | BIT(HVM_PARAM_ACPI_IOPORTS_LOCATION) |
                                     BIT(HVM_PARAM_VM_GENERATION_ID_ADDR);
+static const uint64_t guest_writes =
+    BIT(HVM_PARAM_CALLBACK_IRQ) | BIT(HVM_PARAM_ACPI_IOPORTS_LOCATION) |
+    BIT(HVM_PARAM_VM_GENERATION_ID_ADDR) | BIT(HVM_PARAM_VM86_TSS_SIZED);
 static const uint64_t kept =
     BIT(HVM_PARAM_CALLBACK_IRQ) | BIT(HVM_PARAM_STORE_PFN) | BIT(HVM_PARAM_STORE_EVTCHN) |
     BIT(HVM_PARAM_PAE_ENABLED) | BIT(HVM_PARAM_TIMER_MODE) | BIT(HVM_PARAM_HPET_ENABLED) |
@@ -68,6 +73,8 @@ static int check(const struct domain *d, uint32_t index, uint64_t value)
         return value ? -XEN_EOPNOTSUPP : 0;
     case HVM_PARAM_TIMER_MODE:
         return value > HVMPTM_one_missed_tick_pending ? -XEN_EINVAL : 0;
+    case HVM_PARAM_ACPI_IOPORTS_LOCATION:
+        return value > 1 ? -XEN_EINVAL : 0;
     case HVM_PARAM_TRIPLE_FAULT_REASON:
         return value > SHUTDOWN_MAX ? -XEN_EINVAL : 0;
     case HVM_PARAM_MCA_CAP:
@@ -83,8 +90,10 @@ int hvm_param_set(struct domain *d, uint32_t index, uint64_t value, bool by_tool
     struct vcpu *v;
     if (index >= HVM_NR_PARAMS)
         return -XEN_EINVAL;
-    if (!in(by_tools ? kept : BIT(HVM_PARAM_CALLBACK_IRQ), index))
+    if (!in(by_tools ? kept : guest_writes, index)) {
+        log_guest(d->id, LOG_DEBUG, "HVM parameter %u is not its to set", index);
         return -XEN_EPERM;
+    }
     int rc = check(d, index, value);
     if (!rc && index == HVM_PARAM_CALLBACK_IRQ)
         rc = set_callback(d, value);

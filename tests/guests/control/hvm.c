@@ -180,11 +180,22 @@ static void parameters(uint16_t d)
     CHECK_EQ(dc.u.paging_mempool.size, 4 << 20);
 }
 
-static void run(uint16_t d)
+static uint32_t wait_shutdown(uint16_t d)
 {
     struct xen_domctl_getdomaininfo info = {0};
-    uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
     uint64_t end = time_now() + 2000000000;
+
+    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
+        nap(1000000);
+        CHECK(domain_info(d, &info));
+    }
+    CHECK(info.flags & XEN_DOMINF_shutdown);
+    return info.flags;
+}
+
+static void run(uint16_t d)
+{
+    uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
     CHECK(at);
     if (!at)
@@ -193,16 +204,59 @@ static void run(uint16_t d)
     unmap_gfn(at);
     CHECK(!map_gfn(d, HVM_FRAMES + 1)); /* nothing is there */
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
-        nap(1000000);
-        CHECK(domain_info(d, &info));
-    }
-    CHECK(info.flags & XEN_DOMINF_shutdown);
-    CHECK(info.flags & XEN_DOMINF_hvm_guest);
+    CHECK(wait_shutdown(d) & XEN_DOMINF_hvm_guest);
     volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     CHECK_EQ(result[0], 0x566e6558);
     CHECK_EQ(result[1], 1);
     unmap_gfn((void *)result);
+}
+
+/* What a guest's firmware tells about itself, and what it may not: 32-bit code sets each of the
+ * parameters at PARAMS_AT, puts the result in its value's place, and halts for good. */
+#define PARAMS_AT HVM_RESULT_AT
+asm(".pushsection .rodata; .code32; firmware:\n"
+    "mov $0x5000, %esp\n"
+    "mov $0x40000000, %ecx; mov $0x3000, %eax; xor %edx, %edx; wrmsr\n"
+    "mov $0x2000, %esi\n"
+    "1: xor %ebx, %ebx; mov %esi, %ecx; mov $(0x3000 + 34 * 32), %eax; call *%eax\n"
+    "mov %eax, 8(%esi); add $16, %esi; cmpl $0, 4(%esi); jne 1b\n"
+    "cli; hlt\n"
+    "firmware_end: .code64; .popsection");
+extern const uint8_t firmware[], firmware_end[];
+
+static void firmware_parameters(uint16_t d)
+{
+    static const struct {
+        uint32_t index;
+        uint64_t value;
+        long rc;
+    } cases[] = {
+        {HVM_PARAM_ACPI_IOPORTS_LOCATION, 1, 0},
+        {HVM_PARAM_ACPI_IOPORTS_LOCATION, 2, -XEN_EINVAL},
+        {HVM_PARAM_VM_GENERATION_ID_ADDR, 0xfc000000, 0},
+        {HVM_PARAM_VM86_TSS_SIZED, 1, 0},
+        {HVM_PARAM_STORE_PFN, 1, -XEN_EPERM},
+        {HVM_PARAM_TIMER_MODE, 1, -XEN_EPERM},
+        {HVM_PARAM_IOREQ_SERVER_PFN, 1, -XEN_EPERM},
+        {999, 1, -XEN_EINVAL},
+    };
+    struct xen_hvm_param *params = map_gfn(d, PARAMS_AT >> PAGE_SHIFT);
+    void *program = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
+
+    CHECK(params && program);
+    if (!params || !program)
+        return;
+    memcpy(program, firmware, firmware_end - firmware);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        params[i] = (struct xen_hvm_param){
+            .domid = DOMID_SELF, .index = cases[i].index, .value = cases[i].value};
+    CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
+    CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
+    wait_shutdown(d);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        CHECK_EQ((int32_t)params[i].value, cases[i].rc);
+    unmap_gfn(program);
+    unmap_gfn(params);
 }
 
 uint16_t hvm_build(uint32_t emulation)
@@ -237,6 +291,9 @@ void hardware(void)
     parameters(d);
     streams(d);
     run(d);
+    CHECK_EQ(destroy(d), 0);
+    d = hvm_build(XEN_X86_EMU_LAPIC);
+    firmware_parameters(d);
     CHECK_EQ(destroy(d), 0);
     check_free(before, __FILE__, __LINE__);
 }
