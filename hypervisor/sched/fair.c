@@ -212,16 +212,18 @@ static void arm_by(struct fair_queue *q, ns_t when)
 }
 
 /*
- * Somebody came who may not preempt: who runs has the least slice from now on. By the end of a long
- * one the newcomer might be further behind than it may keep (SLEEP_CREDIT), and who works mostly
- * and sleeps a little would get less than its share.
+ * @e came and may not preempt yet: the slice of who runs ends when it may. By the end of a long one
+ * it might be further behind than it may keep (SLEEP_CREDIT), and who works mostly and sleeps a
+ * little would get less than its share.
  */
-static void shorten_slice(struct fair_queue *q, ns_t now)
+static void shorten_slice(struct fair_queue *q, const struct sched_entity *e, ns_t now)
 {
-    ns_t end = max(now + SLICE_MIN, held_until(q->curr));
-    if (q->curr->slice_end > end)
-        q->curr->slice_end = end;
-    arm_by(q, q->curr->slice_end);
+    struct sched_entity *curr = q->curr;
+    int64_t lead = (int64_t)(e->vtime + PREEMPT_LEAD - curr->vtime);
+    ns_t end = max(now + (lead * curr->weight >> VTIME_SHIFT) + 1, held_until(curr));
+    if (curr->slice_end > end)
+        curr->slice_end = end;
+    arm_by(q, curr->slice_end);
 }
 
 /* Onto @q (locked), which the caller chose; its CPU is told if that changes anything there. */
@@ -241,7 +243,7 @@ void fair_enqueue(struct fair_queue *q, struct sched_entity *e, ns_t now)
     insert(q, e, now);
     fair_ops->runstate(e, RUNSTATE_runnable, now);
     if (q->curr && !e->parked && !preempts(e, q->curr))
-        shorten_slice(q, now);
+        shorten_slice(q, e, now);
     else if (q->curr && !e->parked && now < held_until(q->curr))
         arm_by(q, held_until(q->curr));
     else

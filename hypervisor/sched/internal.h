@@ -19,8 +19,8 @@ static inline bool vtime_before(uint64_t a, uint64_t b)
 
 #define SLICE_MIN    MILLISECONDS(2)
 #define SLICE_MAX    MILLISECONDS(10)
-#define SLICE_ROUND  MILLISECONDS(20)       /* everybody once in this time, if slices allow */
-#define PREEMPT_LEAD VTIME(MILLISECONDS(1)) /* so much behind the running one, and it must go */
+#define SLICE_ROUND  MILLISECONDS(20)         /* everybody once in this time, if slices allow */
+#define PREEMPT_LEAD VTIME(MICROSECONDS(200)) /* so much behind the running one, and it must go */
 /* behind the clock, at most: who slept, and who comes from a slower queue; both may preempt */
 #define SLEEP_CREDIT      VTIME(MILLISECONDS(4))
 #define MOVE_CREDIT       VTIME(MILLISECONDS(2))
