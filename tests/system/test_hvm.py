@@ -299,7 +299,7 @@ def test_installer(installer):
     there."""
     host = installer
     host.check("truncate -s 2G /root/empty.img")
-    create_pc(host, "new", memory=768, vcpus=1, boot="d", vif=[f"mac={MAC}"],
+    create_pc(host, "new", memory=1280, vcpus=1, boot="d", vif=[f"mac={MAC}"],
               disk=[m.disk("/root/empty.img", "hda"),
                     "format=raw, vdev=hdc, access=ro, devtype=cdrom, target=/dev/vdb"])
     port = Dialogs(host, "new")
