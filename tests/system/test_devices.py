@@ -345,14 +345,15 @@ echo busy; wait"""
 
 @pytest.mark.slow
 def test_cards_come_and_go_under_traffic(host, files):
-    """A card is attached, used and detached again and again while another one is busy."""
+    """A card is attached, used and detached again and again while another one is busy. A copy that
+    loses its card ends by the guest's own timeout: TCP would try for a quarter of an hour."""
     root = image_with_job(host, "churn", r"""
 (while :; do ping -q -i 0.01 -s 7000 -c 100 10.0.2.15; done) >/dev/null 2>&1 &
 while :; do
     if [ -e /sys/class/net/eth1 ]; then
         ip address add 10.1.1.2/24 dev eth1
         ip link set eth1 up
-        while socat -u OPEN:/root/data TCP:10.1.1.1:7003; do :; done
+        while timeout 20 socat -u OPEN:/root/data TCP:10.1.1.1:7003; do :; done
     fi
 done 2>/dev/null""")
     host.check(f"mount -o loop,offset=1048576 {files}/churn.img /mnt; head -c 1M /dev/urandom"
