@@ -147,17 +147,16 @@ static void start(struct child *c)
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, c->id), 0);
 }
 
-/* Waits for its shutdown; the reason, or -1 after a while. */
-static int wait_shutdown(struct child *c)
+int wait_shutdown(uint16_t d)
 {
     struct xen_domctl_getdomaininfo info;
 
-    for (int i = 0; i < 300; i++) {
-        if (!domain_info(c->id, &info))
+    for (int i = 0; i < 1500; i++) {
+        if (!domain_info(d, &info))
             return -2;
         if (info.flags & XEN_DOMINF_shutdown)
             return (int)(info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask);
-        nap(10000000);
+        nap(2000000);
     }
     return -1;
 }
@@ -187,12 +186,12 @@ static void lives(void)
     if (!BUILD(&c, hello))
         return;
     start(&c);
-    CHECK_EQ(wait_shutdown(&c), SHUTDOWN_poweroff);
+    CHECK_EQ(wait_shutdown(c.id), SHUTDOWN_poweroff);
     CHECK_EQ(c.share[0], 0x1234);
     bury(&c);
     BUILD(&c, reboot);
     start(&c);
-    CHECK_EQ(wait_shutdown(&c), SHUTDOWN_reboot);
+    CHECK_EQ(wait_shutdown(c.id), SHUTDOWN_reboot);
     bury(&c);
 
     /* One that spins: preempted, paused, looked at, killed while it runs. */
@@ -414,7 +413,7 @@ static void deaths(void)
         if (!build(&c, ways[i].code, ways[i].end))
             return;
         start(&c);
-        CHECK_EQ(wait_shutdown(&c), SHUTDOWN_crash);
+        CHECK_EQ(wait_shutdown(c.id), SHUTDOWN_crash);
         bury(&c);
     }
 }

@@ -180,21 +180,9 @@ static void parameters(uint16_t d)
     CHECK_EQ(dc.u.paging_mempool.size, 4 << 20);
 }
 
-static uint32_t wait_shutdown(uint16_t d)
-{
-    struct xen_domctl_getdomaininfo info = {0};
-    uint64_t end = time_now() + 2000000000;
-
-    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
-        nap(1000000);
-        CHECK(domain_info(d, &info));
-    }
-    CHECK(info.flags & XEN_DOMINF_shutdown);
-    return info.flags;
-}
-
 static void run(uint16_t d)
 {
+    struct xen_domctl_getdomaininfo info = {0};
     uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
     CHECK(at);
@@ -204,7 +192,9 @@ static void run(uint16_t d)
     unmap_gfn(at);
     CHECK(!map_gfn(d, HVM_FRAMES + 1)); /* nothing is there */
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    CHECK(wait_shutdown(d) & XEN_DOMINF_hvm_guest);
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_poweroff);
+    CHECK(domain_info(d, &info));
+    CHECK(info.flags & XEN_DOMINF_hvm_guest);
     volatile uint32_t *result = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     CHECK_EQ(result[0], 0x566e6558);
     CHECK_EQ(result[1], 1);
@@ -252,7 +242,7 @@ static void firmware_parameters(uint16_t d)
             .domid = DOMID_SELF, .index = cases[i].index, .value = cases[i].value};
     CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    wait_shutdown(d);
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_poweroff);
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
         CHECK_EQ((int32_t)params[i].value, cases[i].rc);
     unmap_gfn(program);

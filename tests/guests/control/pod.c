@@ -123,25 +123,9 @@ static void start(uint16_t d, uint32_t written, uint32_t end, bool again)
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
 }
 
-/* The code it shuts down with; ~0: it does not. */
-static unsigned ends(uint16_t d)
-{
-    struct xen_domctl_getdomaininfo info = {0};
-    uint64_t end = time_now() + 4000000000;
-
-    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
-        nap(1000000);
-        CHECK(domain_info(d, &info));
-    }
-    return info.flags & XEN_DOMINF_shutdown
-               ? info.flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask
-               : ~0u;
-}
-
 static void refused(void)
 {
-    struct xen_memory_reservation r = {.nr_extents = 1,
-                                       .mem_flags = XENMEMF_populate_on_demand};
+    struct xen_memory_reservation r = {.nr_extents = 1, .mem_flags = XENMEMF_populate_on_demand};
     xen_pfn_t at = 0;
     uint64_t before = free_pages();
     uint16_t d = pod_build(0), pv;
@@ -310,7 +294,7 @@ static void zero_pages(void)
     section("more touched than there is, all zero");
     CHECK_EQ(pod_make(d, 0, FRAMES / LARGE, 9), FRAMES / LARGE);
     start(d, 0, FRAMES, false);
-    CHECK_EQ(ends(d), SHUTDOWN_poweroff);
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_poweroff);
     uint32_t *at = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     CHECK(at && at[0] == 0);
     unmap_gfn(at);
@@ -341,7 +325,7 @@ static void too_much(void)
     section("more used than there is");
     CHECK_EQ(pod_make(d, 0, FRAMES / LARGE, 9), FRAMES / LARGE);
     start(d, FRAMES, FRAMES, false);
-    CHECK_EQ(ends(d), SHUTDOWN_crash);
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_crash);
     FIGURES(d, 64, 0, FRAMES - 64);
     CHECK(!map_gfn(d, FRAMES - 1)); /* refused to us, too */
     FIGURES(d, 64, 0, FRAMES - 64);
@@ -352,7 +336,7 @@ static void too_much(void)
     d = pod_build(FRAMES);
     CHECK_EQ(pod_make(d, 0, FRAMES / LARGE, 9), FRAMES / LARGE);
     start(d, FRAMES, FRAMES, false);
-    CHECK_EQ(ends(d), SHUTDOWN_poweroff);
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_poweroff);
     FIGURES(d, FRAMES, 0, 0);
     CHECK_EQ(target(d, FRAMES + 100), 0); /* there is nothing to keep pages ready for */
     FIGURES(d, FRAMES, 0, 0);
@@ -369,7 +353,7 @@ static void churn(void)
     const unsigned counters = 16, end = 256;
     uint64_t before = free_pages(), stop = time_now() + 1500000000;
     uint16_t d = pod_build(100);
-    unsigned given = 0, looked = 0;
+    unsigned given = 0, looked = 0, not_zero = 0, refusals = 0;
     uint32_t count[16] = {0};
 
     section("all of that at once");
@@ -378,16 +362,17 @@ static void churn(void)
     for (unsigned i = 0; time_now() < stop; i++) {
         uint64_t *at = map_gfn(d, FIRST + counters + i * 37 % (end - FIRST - counters));
 
-        if (at)
-            CHECK(all_zero(at));
         looked += at != NULL;
+        not_zero += at && !all_zero(at);
         if (at)
             unmap_gfn(at);
         if (i % 8 == 0)
-            CHECK_EQ(target(d, 90 + i % 30), 0);
+            refusals += target(d, 90 + i % 30) != 0;
         if (i % 8 == 4 && given < 200)
-            CHECK_EQ(give_back(d, FRAMES - 1 - given++, 0), 1);
+            refusals += give_back(d, FRAMES - 1 - given++, 0) != 1;
     }
+    CHECK_EQ(not_zero, 0);
+    CHECK_EQ(refusals, 0);
     CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, d), 0);
     for (unsigned i = 0; i < counters; i++) {
         uint32_t *at = map_gfn(d, FIRST + i);

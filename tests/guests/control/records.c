@@ -225,17 +225,12 @@ static struct hvm_hw_cpu_xsave *extended(void)
 
 static void ran(uint16_t d)
 {
-    struct xen_domctl_getdomaininfo info = {0};
-    uint64_t end = time_now() + 2000000000;
     uint8_t *at = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
     memcpy(at, ymm_code, sizeof(ymm_code));
     unmap_gfn(at);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    while (time_now() < end && !(info.flags & XEN_DOMINF_shutdown)) {
-        nap(1000000);
-        CHECK(domain_info(d, &info));
-    }
+    CHECK_EQ(wait_shutdown(d), SHUTDOWN_poweroff);
     at = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     CHECK_EQ(*(uint32_t *)(void *)at, 7);
     for (unsigned i = 0; i < 4; i++)
