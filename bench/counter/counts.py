@@ -6,6 +6,7 @@ import re
 BEGIN, END = 1, 2                   # the markers around an operation
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUT = f"{TOP}/build/bench"
+CLOCK = ["-icount", "shift=3,sleep=off"] # 8 ns an instruction
 MACHINE = ["-rtc", "base=2020-01-01,clock=vm", "-accel", "tcg,thread=single"]
 
 
@@ -16,10 +17,10 @@ def rows_of(source):
                 re.findall(r'\{"([^"]+)", \w+, \d+, (\d+)\}', f.read())]
 
 
-def pairs(lines):
-    """[(all instructions, the hypervisor's)] of the operations in there."""
+def pairs(lines, begin=BEGIN, end=END):
+    """[(all instructions, the hypervisor's)] between the markers of each pair in there."""
     return [(e[1] - b[1], e[2] - b[2]) for b, e in
-            zip(*([line for line in lines if line[0] == which] for which in (BEGIN, END)),
+            zip(*([line for line in lines if line[0] == which] for which in (begin, end)),
                 strict=True)]
 
 

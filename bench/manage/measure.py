@@ -7,7 +7,7 @@ the instructions of the whole machine and the hypervisor's share of them.
 import os
 import sys
 
-from counts import OUT, TOP, Counts, put
+from counts import CLOCK, OUT, TOP, Counts, put
 
 GUESTS = int(os.environ.get("BENCH_GUESTS", "20"))
 FIRST = 11                          # first.S
@@ -39,7 +39,7 @@ def measure(hypervisor, tag, machine):
     """{name: (all instructions, hypervisor's)}, and KiB per guest."""
     counts = Counts(tag)
     with machine(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
-                 qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
+                 qemu=[*CLOCK, *counts.options]) as m:
         m.boot(400)
         put(m, "mark", f"{OUT}/mark")
         put(m, "first", f"{OUT}/first.elf")

@@ -4,7 +4,7 @@ instructions and those of the whole machine; and how many domains it has memory 
 """
 import re
 
-from counts import OUT, Counts, pairs, rows_of
+from counts import CLOCK, OUT, Counts, pairs, rows_of
 
 MEMORY = 4096
 
@@ -18,7 +18,7 @@ def measure(hypervisor, tag, machine):
     counts = Counts(tag)
     with machine(tag, hypervisor=hypervisor, cpus=1, memory=MEMORY, net="none",
                  xen="spec-ctrl=no xpti=no", extra_disks=[f"{OUT}/pieces"],
-                 qemu=["-icount", "shift=3,sleep=off", *counts.options]) as m:
+                 qemu=[*CLOCK, *counts.options]) as m:
         m.boot(400)
         text = m.check("cat /dev/vdb >/tmp/pieces && chmod +x /tmp/pieces && /tmp/pieces", 3000)
     fill = {kib: (int(domains), int(pages)) for kib, domains, pages in

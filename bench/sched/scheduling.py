@@ -8,10 +8,9 @@ import json
 import os
 import sys
 
-from counts import OUT, TOP, Counts, put
+from counts import CLOCK, OUT, TOP, Counts, pairs, put
 
 HOGS = int(os.environ.get("BENCH_HOGS", "64"))
-CLOCK = ["-icount", "shift=3,sleep=off"]
 BEGIN, END = 16, 17                     # watch.c
 CROWDS = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= HOGS]
 SLEEPERS = ("sleeper", "drowsy")
@@ -61,16 +60,15 @@ run() { echo "run $1"; ./watch $2 $(for g in $3; do xl domid $g; done) || exit; 
 def parse(output, lines, chosen):
     """{experiment: {"window": ns, "all": instructions, "own": the hypervisor's, "guests": [what each
     did in the window]}}"""
-    ends = [[line for line in lines if line[0] == which] for which in (BEGIN, END)]
     found = {}
-    for (name, _, _, _), text, a, b in zip(chosen, output.split("run ")[1:], *ends, strict=True):
+    for (name, _, _, _), text, (everything, own) in zip(chosen, output.split("run ")[1:],
+                                                        pairs(lines, BEGIN, END), strict=True):
         rows = [line.split() for line in text.splitlines()[1:]]
         guests = [{**dict(zip(("round", "rounds", "gaps", "wakes", "missed", "longest"),
                               map(int, row[1:7]))),
                    "late": [[int(n) for n in slot.split(":")] for slot in row[7:]]}
                   for row in rows[1:]]
-        found[name] = {"window": int(rows[0][1]), "all": b[1] - a[1], "own": b[2] - a[2],
-                       "guests": guests}
+        found[name] = {"window": int(rows[0][1]), "all": everything, "own": own, "guests": guests}
     return found
 
 
