@@ -12,8 +12,7 @@
 
 #define BIT(n) (1UL << (n))
 
-/* What the guest itself may read and write, its firmware, mostly. The tools have all that we keep.
- */
+/* What a guest, mostly its firmware, may read and write itself. The tools have all that we keep. */
 static const uint64_t guest_reads = BIT(HVM_PARAM_CALLBACK_IRQ) | BIT(HVM_PARAM_STORE_PFN) |
                                     BIT(HVM_PARAM_STORE_EVTCHN) | BIT(HVM_PARAM_CONSOLE_PFN) |
                                     BIT(HVM_PARAM_CONSOLE_EVTCHN) | BIT(HVM_PARAM_PAE_ENABLED) |

@@ -219,8 +219,8 @@ static void arm_by(struct fair_queue *q, ns_t when)
 static void shorten_slice(struct fair_queue *q, const struct sched_entity *e, ns_t now)
 {
     struct sched_entity *curr = q->curr;
-    int64_t lead = (int64_t)(e->vtime + PREEMPT_LEAD - curr->vtime);
-    ns_t end = max(now + (lead * curr->weight >> VTIME_SHIFT) + 1, held_until(curr));
+    uint64_t lead = e->vtime + PREEMPT_LEAD - curr->vtime; /* curr may have; not negative */
+    ns_t end = max(now + ns_of(lead, curr->weight) + 1, held_until(curr));
     if (curr->slice_end > end)
         curr->slice_end = end;
     arm_by(q, curr->slice_end);

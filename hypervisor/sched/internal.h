@@ -11,6 +11,10 @@ static inline uint64_t vtime_of(ns_t ns, uint32_t weight)
     ns_t most = 1UL << 44; /* some hours: a lone one is not looked at in between */
     return ((ns < most ? ns : most) << VTIME_SHIFT) / weight;
 }
+static inline ns_t ns_of(uint64_t vtime, uint32_t weight) /* of a few ms */
+{
+    return vtime * weight >> VTIME_SHIFT;
+}
 #define VTIME(ns) vtime_of(ns, SCHED_WEIGHT_DEFAULT)
 static inline bool vtime_before(uint64_t a, uint64_t b)
 {

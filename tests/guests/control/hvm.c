@@ -201,17 +201,21 @@ static void run(uint16_t d)
     unmap_gfn((void *)result);
 }
 
-/* What a guest's firmware tells about itself, and what it may not: 32-bit code sets each of the
- * parameters at PARAMS_AT, puts the result in its value's place, and halts for good. */
-#define PARAMS_AT HVM_RESULT_AT
+/*
+ * What a guest's firmware tells about itself, and what it may not: 32-bit code sets each of the
+ * parameters at HVM_RESULT_AT by the hypercall page, which it has put at 0x3000, writes the result
+ * into the value's place, and halts for good.
+ */
 asm(".pushsection .rodata; .code32; firmware:\n"
     "mov $0x5000, %esp\n"
     "mov $0x40000000, %ecx; mov $0x3000, %eax; xor %edx, %edx; wrmsr\n"
     "mov $0x2000, %esi\n"
-    "1: xor %ebx, %ebx; mov %esi, %ecx; mov $(0x3000 + 34 * 32), %eax; call *%eax\n"
+    "1: xor %ebx, %ebx; mov %esi, %ecx; mov $(0x3000 + 32 * 34), %eax; call *%eax\n"
     "mov %eax, 8(%esi); add $16, %esi; cmpl $0, 4(%esi); jne 1b\n"
     "cli; hlt\n"
     "firmware_end: .code64; .popsection");
+_Static_assert(HVM_RESULT_AT == 0x2000 && __HYPERVISOR_hvm_op == 34 && HVMOP_set_param == 0,
+               "as in the code");
 extern const uint8_t firmware[], firmware_end[];
 
 static void firmware_parameters(uint16_t d)
@@ -230,7 +234,7 @@ static void firmware_parameters(uint16_t d)
         {HVM_PARAM_IOREQ_SERVER_PFN, 1, -XEN_EPERM},
         {999, 1, -XEN_EINVAL},
     };
-    struct xen_hvm_param *params = map_gfn(d, PARAMS_AT >> PAGE_SHIFT);
+    struct xen_hvm_param *params = map_gfn(d, HVM_RESULT_AT >> PAGE_SHIFT);
     void *program = map_gfn(d, HVM_CODE_AT >> PAGE_SHIFT);
 
     CHECK(params && program);
