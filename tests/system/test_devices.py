@@ -442,7 +442,7 @@ echo "out.$me $(sha256sum </tmp/out)"
     echo "in.$n.$me $(sha256sum </tmp/in.$n)"; rm -f /tmp/in.$n) & done; wait; touch /tmp/got) &
 socat UDP-LISTEN:6000,fork,reuseaddr EXEC:cat &
 for n in $peers; do
-    (until socat -u OPEN:/tmp/out TCP:10.0.2.$((100 + n)):$((5000 + me)) 2>/dev/null; do sleep 1; done
+    (socat -u OPEN:/tmp/out TCP:10.0.2.$((100 + n)):$((5000 + me)),retry=600,interval=2 2>/dev/null
     good=0
     for i in $(seq 10); do
         head -c $((RANDOM % 8000 + 100)) /dev/urandom >/tmp/u.$n

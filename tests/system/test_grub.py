@@ -1,6 +1,8 @@
 """Debian's GRUB for Xen as the "kernel" of a guest: it reads the guest's own disk and starts the kernel
 that lies there, as pygrub and grub-xen-host users have it."""
 
+import pytest
+
 from machine import disk
 
 MENU = """\
@@ -15,7 +17,11 @@ menuentry own {
 """
 
 
-def test_guest_boots_its_own_kernel(host):
+@pytest.mark.parametrize("kind, image, platform", [
+    ("pv", "grub-x86_64-xen.bin", "xen"),
+    pytest.param("pvh", "grub-i386-xen_pvh.bin", "xen_pvh", marks=pytest.mark.slow),
+])
+def test_guest_boots_its_own_kernel(host, kind, image, platform):
     """The configuration names neither the kernel nor its command line. (It is not the cloud kernel,
     whose compression this GRUB does not know.)"""
     host.check(f"""
@@ -26,12 +32,13 @@ def test_guest_boots_its_own_kernel(host):
         cp /boot/guest/vmlinuz-amd64 /mnt/boot/vmlinuz && cp /boot/guest/initrd-amd64 /mnt/boot/initrd &&
         cat >/mnt/boot/grub/grub.cfg <<'END' && umount /mnt
 {MENU}END""", 60)
-    host.create("own", kernel="/usr/lib/grub-xen/grub-x86_64-xen.bin", ramdisk="", extra="",
+    host.create("own", type=kind, kernel="/usr/lib/grub-xen/" + image, ramdisk="", extra="",
                 memory=256, vcpus=2, vif=["mac=00:16:3e:00:00:07"],
                 disk=[disk("own")])
     assert host.guest("own", "uname -r").endswith("-amd64")
-    assert host.guest("own", "cat /proc/cmdline").strip() == \
-        "root=/dev/xvda1 console=hvc0 name=own chosen=xen"
+    assert host.guest("own", "cat /sys/hypervisor/guest_type") == kind.upper()
+    assert host.guest("own", "cat /proc/cmdline").endswith(
+        f"root=/dev/xvda1 console=hvc0 name=own chosen={platform}")
     assert host.guest("own", "nproc") == "2"
     assert "loader says hello" in host.check("cat /var/log/xen/console/guest-own.log")
     # What GRUB held open in the back ends is free for the kernel's drivers.
