@@ -1,10 +1,13 @@
 """What a guest's disk, card and balloon cost: one kernel with one initramfs (bench/devices/io.c has the
-table of rows) as a PV and a PVH guest of the hypervisor given; domain 0 at the other end.
+table of rows) as a PV and a PVH guest of the hypervisor given, domain 0 at the other end; as a guest
+of KVM, and the rows without a guest.
 """
-from counts import OUT, Counts, pairs, rows_of
-from guests import CLOCK, IMAGES, KINDS, LINE, MEMORY, run_guest, wait_for
+from counts import BEGIN, END, OUT, Counts, pairs, rows_of
+from guests import (CLOCK, IMAGES, KINDS, LINE, MEMORY, kvm_line, machine, run_guest, wait_for)
 
 DISK_MIB = 64                       # io.c
+CROWD = 8                           # guests
+CROWD_ROW = (f"read 4 KiB at random, {CROWD} guests", CROWD * 1000) # io.c
 PORT_ROWS = [("write a port of a device model", 2000), ("read it", 2000)] # port.h
 
 
@@ -21,15 +24,42 @@ def port(m, counts):
     m.check("xl create -qp /root/port.cfg; (/tmp/model $(xl domid port) >/tmp/model.out 2>&1 &)", 120)
     m.wait_for("grep -x ready /tmp/model.out || ! cat /tmp/model.out", 30)
     m.check("(sleep 2; xl unpause port) >/dev/null 2>&1 &")
-    wait_for(counts, len(KINDS) + 1, m.child.isalive)
+    wait_for(counts, len(KINDS) + CROWD + 1, m.child.isalive)
     m.check("xl destroy port", 120)
     return pairs(counts.lines()[seen:])
 
 
+def crowd(m, counts):
+    """Guests that do the first row at the same time: from the first begin to the last end."""
+    seen, names = len(counts.lines()), [f"g{i}" for i in range(CROWD)]
+    for i, name in enumerate(names):
+        m.put_config(name, type="pvh", memory=128, cpus="all", ramdisk="/tmp/io.cpio",
+                     extra=f"{LINE} crowd={CROWD} number={i}", tsc_mode="native",
+                     vif=[f"mac=00:16:3e:00:00:{16 + i:x}"],
+                     disk=[f"format=raw, vdev=xvda, access=rw, target=/tmp/disk{i}"])
+        m.check(f"truncate -s {DISK_MIB}M /tmp/disk{i}; xl create -qp /root/{name}.cfg", 300)
+    m.check(f"(sleep 2; for g in {' '.join(names)}; do xl unpause $g; done) >/dev/null 2>&1 &")
+    wait_for(counts, len(KINDS) + CROWD, m.child.isalive)
+    m.check(f"for g in {' '.join(names)}; do xl destroy $g; done", 300)
+    lines = counts.lines()[seen:]
+    first = next(line for line in lines if line[0] == BEGIN)
+    last = [line for line in lines if line[0] == END][-1]
+    return [(last[1] - first[1], last[2] - first[2])]
+
+
+def bare(tag):
+    return pairs(machine(tag, "io-host.cpio", 1536, "quiet mitigations=off console=ttyS0 bare"))
+
+
+def kvm(tag):
+    return pairs(machine(tag, "io-host.cpio", 1536, kvm_line(LINE)))
+
+
 def devices(hypervisor, tag, machine_class):
-    """{"pv": [(all instructions, the hypervisor's)], "pvh": the same}, of one boot of domain 0."""
+    """{"pv": [(all instructions, the hypervisor's)] and so on for "pvh", "crowd" and "port"}, of one
+    boot of domain 0."""
     counts, results, seen = Counts(tag), {}, 0
-    with machine_class(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
+    with machine_class(tag, hypervisor=hypervisor, cpus=1, memory=3072, net="none",
                        xen="spec-ctrl=no xpti=no",
                        extra_disks=[f"{IMAGES}/io.cpio", f"{IMAGES}/io", f"{OUT}/port.elf",
                                     f"{OUT}/model"],
@@ -49,5 +79,6 @@ def devices(hypervisor, tag, machine_class):
             lines = counts.lines()
             results[kind] = pairs(lines[seen:])
             seen = len(lines)
+        results["crowd"] = crowd(m, counts)
         results["port"] = port(m, counts)
     return results

@@ -1,10 +1,13 @@
 /*
  * The first process of a guest with a disk and a card: does each row of the table below between two
- * markers (bench/counter/counter.c); devices.py takes names and numbers from the table. As any
- * other process it is the other end, in domain 0: takes and sends by TCP, and sends UDP back.
+ * markers (bench/counter/counter.c); devices.py takes names and numbers from the table. Where
+ * "crowd=N number=I" is on the kernel's command line, it does the first row alone, when N guests
+ * are ready for it. As any other process it is the other end, in domain 0: takes and sends by TCP,
+ * and sends UDP back; or, with a disk's name, does the rows there, on that disk.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -12,11 +15,12 @@
 
 #include "../guests/rows.h"
 
-#define DISK      "/dev/xvda"
-#define DISK_SIZE (64 * MIB) /* devices.py */
-#define HOST      "10.9.0.1"
-enum port { SINK = 5001, SOURCE, ECHO };
+#define DISK_SIZE  (64 * MIB) /* devices.py */
+#define HOST       "10.9.0.1"
+#define CROWD_ROWS 1000 /* devices.py */
+enum port { SINK = 5001, SOURCE, ECHO, GATE };
 
+static const char *disk_name;
 static char buffer[MIB] __attribute__((aligned(PAGE)));
 
 static struct sockaddr_in address(enum port port)
@@ -70,6 +74,22 @@ static void serve(enum port port, void (*with)(int s))
             with(accept(s, NULL, NULL));
 }
 
+/* Each who comes says how many will; when they have, all may go. */
+static void hold(int s)
+{
+    static int waiting[16];
+    static unsigned held;
+    uint8_t n = 0;
+    CHECK(read(s, &n, 1) == 1 && held < sizeof(waiting) / sizeof(waiting[0]));
+    waiting[held++] = s;
+    if (held < n)
+        return;
+    while (held > 0) {
+        s = waiting[--held];
+        CHECK(write(s, "", 1) == 1 && !close(s));
+    }
+}
+
 static void echo(void)
 {
     struct sockaddr_in a = address(ECHO);
@@ -120,7 +140,8 @@ static void balloon_in(long n)
 static void disk_random(long n, int mode)
 {
     uint32_t state = 1;
-    int disk = open(DISK, mode | O_DIRECT);
+    int disk = open(disk_name, mode | O_DIRECT);
+    CHECK(disk >= 0);
     while (n--) {
         state = state * 1664525 + 1013904223;
         off_t at = (state >> 8) % (DISK_SIZE / PAGE) * PAGE;
@@ -142,7 +163,7 @@ static void disk_write(long n)
 
 static void disk_in_order(long n)
 {
-    int disk = open(DISK, O_RDONLY | O_DIRECT);
+    int disk = open(disk_name, O_RDONLY | O_DIRECT);
     while (n--)
         CHECK(read(disk, buffer, MIB) == MIB);
     close(disk);
@@ -182,29 +203,67 @@ static const struct row rows[] = {
     {"balloon out a page", balloon_out, 0, 16384}, {"balloon in a page", balloon_in, 0, 16384},
 };
 
-static void prepare(void)
+static const size_t all_rows = sizeof(rows) / sizeof(rows[0]);
+static const size_t without_balloon = sizeof(rows) / sizeof(rows[0]) - 2;
+
+/* Returns how many rows can be done here. */
+static size_t prepare(const char *number)
 {
+    char command[200];
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     mount("proc", "/proc", "proc", 0, NULL);
     mount("sys", "/sys", "sysfs", 0, NULL);
     open_console();
-    CHECK(!system("/bin/busybox --install -s /bin; modprobe -a xen-blkfront xen-netfront"));
-    for (int tries = 0; access(DISK, F_OK) || access("/sys/class/net/eth0", F_OK); tries++) {
+    bool xen = !access("/sys/hypervisor/type", F_OK);
+    disk_name = xen ? "/dev/xvda" : "/dev/vda";
+    sprintf(command, "/bin/busybox --install -s /bin; modprobe -a %s",
+            xen ? "xen-blkfront xen-netfront" : "virtio_pci virtio_blk virtio_net");
+    CHECK(!system(command));
+    for (int tries = 0; access(disk_name, F_OK) || access("/sys/class/net/eth0", F_OK); tries++) {
         CHECK(tries < 1000);
         usleep(10000);
     }
-    CHECK(!system("ip address add 10.9.0.2/24 dev eth0; ip link set eth0 up; sleep 2"));
+    sprintf(command, "ip address add 10.9.0.%d/24 dev eth0; ip link set eth0 up; sleep 2",
+            2 + (number ? atoi(number) : 0));
+    CHECK(!system(command));
+    return xen ? all_rows : without_balloon;
 }
 
-int main(void)
+/* One of several guests that do the same at the same time. */
+static void run_in_crowd(uint8_t crowd)
 {
-    if (getpid() != 1) {
-        serve(SINK, receive_all);
-        serve(SOURCE, send_all);
-        echo();
+    int s = connection(SOCK_STREAM, GATE);
+    disk_read(50);
+    CHECK(write(s, &crowd, 1) == 1 && read(s, &crowd, 1) == 1);
+    MARK(MARK_BEGIN);
+    disk_read(CROWD_ROWS);
+    MARK(MARK_END);
+    MARK(MARK_DONE);
+}
+
+static void serve_all(void)
+{
+    serve(SINK, receive_all);
+    serve(SOURCE, send_all);
+    serve(GATE, hold);
+    echo();
+}
+
+int main(int argc, char **argv)
+{
+    const char *crowd = getenv("crowd");
+    if (getpid() == 1) {
+        size_t count = prepare(getenv("number"));
+        if (crowd)
+            run_in_crowd(atoi(crowd));
+        else
+            run_rows(rows, count);
+    } else if (argc > 1) {
+        disk_name = argv[1];
+        run_rows(rows, without_balloon);
+    } else {
+        serve_all();
     }
-    prepare();
-    run_rows(rows, sizeof(rows) / sizeof(rows[0]));
     for (;;)
         pause();
 }

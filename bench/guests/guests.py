@@ -78,7 +78,8 @@ def run_guest(m, counts, name, done):
 
 
 def machine(tag, initramfs, memory, line):
-    """A kernel on the bare machine, until a guest, it itself or the one it runs, was done."""
+    """The lines of a kernel on the bare machine, until a guest, it itself or the one it runs, was
+    done."""
     counts = Counts(tag, entries().values())
     qemu = subprocess.Popen(
         ["qemu-system-x86_64", "-M", "q35", "-m", str(memory), "-smp", "1", "-nodefaults",
@@ -91,16 +92,20 @@ def machine(tag, initramfs, memory, line):
     finally:
         qemu.kill()
         qemu.wait()
-    return result(counts.lines(), entries()["pvh"])
+    return counts.lines()
 
 
 def bare(tag):
-    return machine(tag, "guest.cpio", MEMORY, f"{LINE} console=ttyS0")
+    return result(machine(tag, "guest.cpio", MEMORY, f"{LINE} console=ttyS0"), entries()["pvh"])
+
+
+def kvm_line(line):
+    """A host's: it reads no further than the two dashes; it may use huge pages, as Xen does."""
+    return f"quiet mitigations=off console=ttyS0 -- {line}"
 
 
 def kvm(tag):
-    # The host's kernel reads no further than the two dashes; it may use huge pages, as Xen does.
-    return machine(tag, "host.cpio", 1024, f"quiet mitigations=off console=ttyS0 -- {LINE}")
+    return result(machine(tag, "host.cpio", 1024, kvm_line(LINE)), entries()["pvh"])
 
 
 def guests(hypervisor, tag, machine_class):

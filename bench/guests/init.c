@@ -343,6 +343,13 @@ static void script(long n)
     run("/bin/sh", "-c", text, NULL);
 }
 
+static void compile(long n)
+{
+    while (n--)
+        run("/bin/sh", "-c",
+            "for f in /src/*.c; do /usr/bin/tcc -w -c -o ${f%.c}.o $f || exit; done", NULL);
+}
+
 static const struct row rows[] = {
     {"null system call", null_call, 100, 10000},
     {"read and write a byte", null_io, 100, 5000},
@@ -366,6 +373,7 @@ static const struct row rows[] = {
     {"files on tmpfs", files, 20, 500},
     {"sqlite, transactions on tmpfs", database, 20, 500},
     {"shell script of pipes", script, 2, 30},
+    {"compile three C programs", compile, 1, 2},
 };
 
 int main(void)

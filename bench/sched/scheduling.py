@@ -10,7 +10,7 @@ import sys
 
 from counts import CLOCK, OUT, TOP, Counts, pairs, put
 
-HOGS = int(os.environ.get("BENCH_HOGS", "64"))
+HOGS = int(os.environ.get("BENCH_HOGS", "128"))
 BEGIN, END = 16, 17                     # watch.c
 CROWDS = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= HOGS]
 SLEEPERS = ("sleeper", "drowsy")
@@ -35,7 +35,7 @@ def experiments():
         yield f"cap {cap}", 4, hogs(1), sched(("hog0", f"-c {cap}"))
     for cap in CAPS:
         yield f"cap {cap} beside", 4, hogs(2), sched(("hog0", f"-c {cap}"))
-    yield ("weights", 10, hogs(len(WEIGHTS)),
+    yield ("weights", 30, hogs(len(WEIGHTS)),
            sched(("hog0", "-c 0"), *((f"hog{i}", f"-w {w}") for i, w in enumerate(WEIGHTS))))
     again = "xl sched-credit2 -s -r 0; " + sched(*((f"hog{i}", "-w 256") for i in range(len(WEIGHTS))))
     yield "free hogs 8", 2, hogs(8), again

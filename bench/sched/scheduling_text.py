@@ -166,9 +166,9 @@ at most.
 
 {table(("sleeps for, beside", "ratio of 99 %", "half, Trilby", "99 %, Trilby", "longest, Trilby",
         "half, Xen", "99 %, Xen", "longest, Xen"), sleepers(data))}
-**Shares.** How far the time that guests had for their work is from what it should be, in ten
-seconds for weights, four for caps: points of the CPU, and of the share itself. The switches of a
-capped guest are on its own account, so it has a little less than its cap. The aim: half a point.
+**Shares.** How far the time that guests had for their work is from what it should be, in
+thirty seconds for weights, four for caps: points of the CPU, and of the share itself. The switches of
+a capped guest are on its own account, so it has a little less than its cap. The aim: half a point.
 
 {table(("", "ratio", "points, Trilby", "points, Xen", "of the share, Trilby", "of the share, Xen"),
        shares(data))}
