@@ -438,7 +438,7 @@ me=$(hostname); me=${me#g}
 peers=$(for n in 1 2 3 4 5 6 7 8; do [ $n = $me ] || echo $n; done)
 head -c 2M /dev/urandom >/tmp/out
 echo "out.$me $(sha256sum </tmp/out)"
-(for n in $peers; do (timeout 600 socat -u TCP-LISTEN:$((5000 + n)),reuseaddr CREATE:/tmp/in.$n
+(for n in $peers; do (socat -u TCP-LISTEN:$((5000 + n)),reuseaddr CREATE:/tmp/in.$n
     echo "in.$n.$me $(sha256sum </tmp/in.$n)"; rm -f /tmp/in.$n) & done; wait; touch /tmp/got) &
 socat UDP-LISTEN:6000,fork,reuseaddr EXEC:cat &
 for n in $peers; do
