@@ -59,7 +59,7 @@ def test_boot_sector(host, boot_sector):
 def test_device_model_dies(host, boot_sector):
     """The guest stands still, nobody else notices, and it can be destroyed."""
     before = host.free_memory()
-    create(host, "orphan", boot_sector)
+    create(host, "orphan", boot_sector, memory=32)
     says(host, "orphan", "boot sector runs", 240)
     host.check("pkill -9 -f qemu-system.*orphan; sleep 2; xl list")
     host.check("xl pause orphan; xl vcpu-list orphan; xl unpause orphan; xl destroy orphan", 60)
