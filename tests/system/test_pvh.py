@@ -45,8 +45,8 @@ def test_pvh_guest(host):
 
 @pytest.mark.slow
 def test_management(host):
-    """What xl does to a running guest."""
-    host.create("pvh", type="pvh", memory=256, vcpus=2, maxvcpus=4, seconds=120,
+    """What xl does to a running guest, which may have more memory later."""
+    host.create("pvh", type="pvh", memory=256, maxmem=320, vcpus=2, maxvcpus=4, seconds=120,
                 disk=[disk("one")])
 
     def guest(command):
