@@ -3,7 +3,7 @@ table of rows) as a PV and a PVH guest of the hypervisor given, domain 0 at the 
 of KVM, and the rows without a guest.
 """
 from counts import BEGIN, END, OUT, Counts, pairs, rows_of
-from guests import (CLOCK, IMAGES, KINDS, LINE, MEMORY, kvm_line, machine, run_guest, wait_for)
+from guests import (CLOCK, IMAGES, KINDS, LINE, MEMORY, machine, run_guest, under_kvm, wait_for)
 
 DISK_MIB = 64                       # io.c
 CROWD = 8                           # guests
@@ -52,7 +52,8 @@ def bare(tag):
 
 
 def kvm(tag):
-    return pairs(machine(tag, "io-host.cpio", 1536, kvm_line(LINE)))
+    lines = under_kvm(tag, "io-host.cpio", 1536)
+    return lines and pairs(lines)
 
 
 def devices(hypervisor, tag, machine_class):

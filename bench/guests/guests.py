@@ -6,7 +6,6 @@ and the same model of it everywhere; no guest has devices.
 """
 import struct
 import subprocess
-import sys
 import time
 
 from counts import OUT, Counts, pairs, rows_of
@@ -50,12 +49,16 @@ def entries():
     return found
 
 
-def wait_for(counts, done, alive):
+class NoEnd(SystemExit):
+    """A guest that stopped on its way."""
+
+
+def wait_for(counts, done, alive, seconds=1800):
     """Until so many guests were done."""
-    end = time.time() + 1800
+    end = time.time() + seconds
     while sum(line[0] == DONE for line in counts.lines()) < done:
         if time.time() > end or not alive():
-            sys.exit(f"bench: the guest did not come to its end ({counts.path})")
+            raise NoEnd(f"bench: the guest did not come to its end ({counts.path})")
         time.sleep(0.5)
 
 
@@ -77,7 +80,7 @@ def run_guest(m, counts, name, done):
     m.check(f"xl destroy {name}", 120)
 
 
-def machine(tag, initramfs, memory, line):
+def machine(tag, initramfs, memory, line, seconds=1800):
     """The lines of a kernel on the bare machine, until a guest, it itself or the one it runs, was
     done."""
     counts = Counts(tag, entries().values())
@@ -88,7 +91,7 @@ def machine(tag, initramfs, memory, line):
          "-append", line, *CLOCK, *counts.options],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(counts, 1, lambda: qemu.poll() is None)
+        wait_for(counts, 1, lambda: qemu.poll() is None, seconds)
     finally:
         qemu.kill()
         qemu.wait()
@@ -99,13 +102,19 @@ def bare(tag):
     return result(machine(tag, "guest.cpio", MEMORY, f"{LINE} console=ttyS0"), entries()["pvh"])
 
 
-def kvm_line(line):
-    """A host's: it reads no further than the two dashes; it may use huge pages, as Xen does."""
-    return f"quiet mitigations=off console=ttyS0 -- {line}"
+def under_kvm(tag, initramfs, memory):
+    """The lines of a guest of KVM, or none: in this emulation, with an instruction clock, some such
+    machines come to a stand in a spin lock with interrupts off, and time with them."""
+    # The host's kernel reads no further than the two dashes; it may use huge pages, as Xen does.
+    try:
+        return machine(tag, initramfs, memory, f"quiet mitigations=off console=ttyS0 -- {LINE}", 600)
+    except NoEnd:
+        return []
 
 
 def kvm(tag):
-    return result(machine(tag, "host.cpio", 1024, kvm_line(LINE)), entries()["pvh"])
+    lines = under_kvm(tag, "host.cpio", 1024)
+    return lines and result(lines, entries()["pvh"])
 
 
 def guests(hypervisor, tag, machine_class):
