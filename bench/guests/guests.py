@@ -113,7 +113,7 @@ def under_kvm(tag, initramfs, memory):
 
 
 def kvm(tag):
-    lines = under_kvm(tag, "host.cpio", 1024)
+    lines = under_kvm(tag, "host.cpio", 1280)
     return lines and result(lines, entries()["pvh"])
 
 
