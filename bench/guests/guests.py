@@ -104,7 +104,7 @@ def bare(tag):
 
 def under_kvm(tag, initramfs, memory):
     """The lines of a guest of KVM, or none: in this emulation, with an instruction clock, some such
-    machines come to a stand in a spin lock with interrupts off, and time with them."""
+    machines come to a stand in a spin lock with interrupts off. Why is not known."""
     # The host's kernel reads no further than the two dashes; it may use huge pages, as Xen does.
     try:
         return machine(tag, initramfs, memory, f"quiet mitigations=off console=ttyS0 -- {LINE}", 600)
