@@ -7,12 +7,23 @@ from guests import (CLOCK, IMAGES, KINDS, LINE, MEMORY, machine, run_guest, unde
 
 DISK_MIB = 64                       # io.c
 CROWD = 8                           # guests
-CROWD_ROW = (f"read 4 KiB at random, {CROWD} guests", CROWD * 1000) # io.c
 PORT_ROWS = [("write a port of a device model", 2000), ("read it", 2000)] # port.h
 
 
 def rows():
     return rows_of("bench/devices/io.c")
+
+
+def crowd_row():
+    """The first of them, done by all."""
+    name, n = rows()[0]
+    return f"{name}, {CROWD} guests", CROWD * n
+
+
+def configure(m, name, kind, memory, mac, disk, extra=""):
+    m.put_config(name, type=kind, memory=memory, cpus="all", ramdisk="/tmp/io.cpio",
+                 extra=LINE + extra, tsc_mode="native", vif=[f"mac=00:16:3e:00:00:{mac:02x}"],
+                 disk=[f"format=raw, vdev=xvda, access=rw, target={disk}"])
 
 
 def port(m, counts):
@@ -24,24 +35,20 @@ def port(m, counts):
     m.check("xl create -qp /root/port.cfg; (/tmp/model $(xl domid port) >/tmp/model.out 2>&1 &)", 120)
     m.wait_for("grep -x ready /tmp/model.out || ! cat /tmp/model.out", 30)
     m.check("(sleep 2; xl unpause port) >/dev/null 2>&1 &")
-    wait_for(counts, len(KINDS) + CROWD + 1, m.child.isalive)
+    lines = wait_for(counts, seen, m.child.isalive)
     m.check("xl destroy port", 120)
-    return pairs(counts.lines()[seen:])
+    return pairs(lines)
 
 
 def crowd(m, counts):
     """Guests that do the first row at the same time: from the first begin to the last end."""
     seen, names = len(counts.lines()), [f"g{i}" for i in range(CROWD)]
     for i, name in enumerate(names):
-        m.put_config(name, type="pvh", memory=128, cpus="all", ramdisk="/tmp/io.cpio",
-                     extra=f"{LINE} crowd={CROWD} number={i}", tsc_mode="native",
-                     vif=[f"mac=00:16:3e:00:00:{16 + i:x}"],
-                     disk=[f"format=raw, vdev=xvda, access=rw, target=/tmp/disk{i}"])
+        configure(m, name, "pvh", 128, 16 + i, f"/tmp/disk{i}", f" crowd={CROWD} number={i}")
         m.check(f"truncate -s {DISK_MIB}M /tmp/disk{i}; xl create -qp /root/{name}.cfg", 300)
     m.check(f"(sleep 2; for g in {' '.join(names)}; do xl unpause $g; done) >/dev/null 2>&1 &")
-    wait_for(counts, len(KINDS) + CROWD, m.child.isalive)
+    lines = wait_for(counts, seen, m.child.isalive, guests=CROWD)
     m.check(f"for g in {' '.join(names)}; do xl destroy $g; done", 300)
-    lines = counts.lines()[seen:]
     first = next(line for line in lines if line[0] == BEGIN)
     last = [line for line in lines if line[0] == END][-1]
     return [(last[1] - first[1], last[2] - first[2])]
@@ -59,7 +66,7 @@ def kvm(tag):
 def devices(hypervisor, tag, machine_class):
     """{"pv": [(all instructions, the hypervisor's)] and so on for "pvh", "crowd" and "port"}, of one
     boot of domain 0."""
-    counts, results, seen = Counts(tag), {}, 0
+    counts, results = Counts(tag), {}
     with machine_class(tag, hypervisor=hypervisor, cpus=1, memory=3072, net="none",
                        xen="spec-ctrl=no xpti=no",
                        extra_disks=[f"{IMAGES}/io.cpio", f"{IMAGES}/io", f"{OUT}/port.elf",
@@ -70,16 +77,11 @@ def devices(hypervisor, tag, machine_class):
                 f"dd if=/dev/zero of=/tmp/disk bs=1M count={DISK_MIB} 2>/dev/null;"
                 "ip address add 10.9.0.1/24 dev xenbr0; ip link set xenbr0 up;"
                 "/tmp/io >/dev/null 2>&1 &", 60)
-        for done, kind in enumerate(KINDS):
-            m.put_config(kind, type=kind, memory=MEMORY, cpus="all", ramdisk="/tmp/io.cpio",
-                         extra=LINE, tsc_mode="native", vif=["mac=00:16:3e:00:00:09"],
-                         disk=["format=raw, vdev=xvda, access=rw, target=/tmp/disk"])
+        for kind in KINDS:
+            configure(m, kind, kind, MEMORY, 9, "/tmp/disk")
             # At first, while the disk is slow, time flies by this clock, and the tools give up.
             m.run(f"xl create -qp /root/{kind}.cfg; xl destroy {kind}; sleep 1", 300)
-            run_guest(m, counts, kind, done + 1)
-            lines = counts.lines()
-            results[kind] = pairs(lines[seen:])
-            seen = len(lines)
+            results[kind] = pairs(run_guest(m, counts, kind))
         results["crowd"] = crowd(m, counts)
         results["port"] = port(m, counts)
     return results

@@ -53,13 +53,14 @@ class NoEnd(SystemExit):
     """A guest that stopped on its way."""
 
 
-def wait_for(counts, done, alive, seconds=1800):
-    """Until so many guests were done."""
+def wait_for(counts, seen, alive, guests=1, seconds=1800):
+    """Until so many guests were done; returns the lines after those @seen before they ran."""
     end = time.time() + seconds
-    while sum(line[0] == DONE for line in counts.lines()) < done:
+    while sum(line[0] == DONE for line in counts.lines()[seen:]) < guests:
         if time.time() > end or not alive():
             raise NoEnd(f"bench: the guest did not come to its end ({counts.path})")
         time.sleep(0.5)
+    return counts.lines()[seen:]
 
 
 def result(lines, entry):
@@ -71,13 +72,15 @@ def result(lines, entry):
     return dict(zip(names, [boot] + pairs(lines), strict=True))
 
 
-def run_guest(m, counts, name, done):
-    """Until the guest, of which there is /root/NAME.cfg, has done its rows: the @done-th of all."""
+def run_guest(m, counts, name):
+    """The lines of the guest of which there is /root/NAME.cfg, when it has done its rows."""
+    seen = len(counts.lines())
     # The answer to this is long over when the guest starts; nobody polls.
     m.check(f"xl create -qpe /root/{name}.cfg;"
             f"(sleep 2; xl unpause {name}) >/dev/null 2>&1 &", 120)
-    wait_for(counts, done, m.child.isalive)
+    lines = wait_for(counts, seen, m.child.isalive)
     m.check(f"xl destroy {name}", 120)
+    return lines
 
 
 def machine(tag, initramfs, memory, line, seconds=1800):
@@ -91,11 +94,10 @@ def machine(tag, initramfs, memory, line, seconds=1800):
          "-append", line, *CLOCK, *counts.options],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(counts, 1, lambda: qemu.poll() is None, seconds)
+        return wait_for(counts, 0, lambda: qemu.poll() is None, seconds=seconds)
     finally:
         qemu.kill()
         qemu.wait()
-    return counts.lines()
 
 
 def bare(tag):
@@ -119,17 +121,14 @@ def kvm(tag):
 
 def guests(hypervisor, tag, machine_class):
     """{"pv": result, "pvh": result} of one boot of domain 0."""
-    counts, results, seen = Counts(tag, entries().values()), {}, 0
+    counts, results = Counts(tag, entries().values()), {}
     with machine_class(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
                        xen="spec-ctrl=no xpti=no", extra_disks=[f"{IMAGES}/guest.cpio"],
                        qemu=[*CLOCK, *counts.options]) as m:
         m.boot(600)
         m.check("cat /dev/vdb >/tmp/guest.cpio", 60)
-        for done, kind in enumerate(KINDS):
+        for kind in KINDS:
             m.put_config(kind, type=kind, memory=MEMORY, cpus="all", ramdisk="/tmp/guest.cpio",
                          extra=LINE, tsc_mode="native")
-            run_guest(m, counts, kind, done + 1)
-            lines = counts.lines()
-            results[kind] = result(lines[seen:], entries()[kind])
-            seen = len(lines)
+            results[kind] = result(run_guest(m, counts, kind), entries()[kind])
     return results
