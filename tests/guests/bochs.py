@@ -21,8 +21,8 @@ pci: enabled=1, chipset=i440fx
 plugin_ctrl: speaker=0, sb16=0, es1370=0, gameport=0, parallel=0, unmapped=1
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=cdrom, path={iso}, status=inserted
-boot: cdrom
-com1: enabled=1, mode=file, dev={serial}
+{disk}boot: cdrom
+com1: enabled=1, mode={mode}, dev={serial}
 clock: sync=none, time0=utc
 log: {log}
 panic: action=fatal
@@ -32,9 +32,17 @@ debug: action=ignore
 """
 
 
-def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="none"):
-    """Boots the machine with files of its own at BASE.*; the process, whose death is its end."""
-    open(serial, "wb").close()
+DISK = """\
+ata0-slave: type=disk, mode=volatile, path={path}, journal={base}.written, cylinders={cylinders}, heads=16, spt=32
+"""
+
+
+def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="none", disk=None):
+    """Boots the machine with files of its own at BASE.*; the process, whose death is its end.  SERIAL
+    is a terminal or the file that is written; what is written to DISK is gone with the process."""
+    terminal = serial.startswith("/dev/")
+    if not terminal:
+        open(serial, "wb").close()
     image = f"{base}.image"
     subprocess.run(["strip", "-o", image, hypervisor], check=True)
     subprocess.run(["system/iso/build", f"{base}.iso", "bios1", image, xen_args, kernel, kernel_args, initrd],
@@ -42,7 +50,8 @@ def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="
     with open(f"{base}.bochsrc", "w", encoding="ascii") as f:
         f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "2"),
                           memory=os.environ.get("BOCHS_MEMORY", "512"),
-                          iso=f"{base}.iso", serial=serial, log=f"{base}.bochs"))
+                          iso=f"{base}.iso", mode="term" if terminal else "file", serial=serial,
+                          disk=disk_line(base, disk) if disk else "", log=f"{base}.bochs"))
     with open(f"{base}.commands", "w", encoding="ascii") as f:
         f.write("c\n")
     ours, its = pty.openpty()
@@ -52,6 +61,13 @@ def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="
     os.close(its)
     threading.Thread(target=drain, args=(ours,), daemon=True).start()
     return process
+
+
+def disk_line(base, path):
+    """The disk's size must be a whole number of its cylinders."""
+    cylinders, rest = divmod(os.path.getsize(path), 16 * 32 * 512)
+    assert rest == 0, f"{path}: {rest} bytes more than cylinders of 256 KiB"
+    return DISK.format(base=base, path=path, cylinders=cylinders)
 
 
 def drain(terminal):

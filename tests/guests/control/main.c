@@ -474,17 +474,17 @@ static void claims(void)
 
 /* A domain that takes all that is not promised, and then asks for more, again and again. */
 static volatile bool enough;
+static volatile unsigned refused;
 static uint16_t greedy;
 
 static void take_the_rest(void *arg)
 {
-    unsigned *refused = arg;
-
+    (void)arg;
     while (!enough) {
         xen_pfn_t frame = 0;
 
         if (populate(greedy, &frame, 1, 9) == 0)
-            ++*refused;
+            refused++;
     }
 }
 
@@ -494,7 +494,6 @@ static void claim_beside_another(void)
     static xen_pfn_t list[64];
     struct xen_memory_reservation r = {0};
     uint64_t before = free_pages(), pages = 8192;
-    unsigned refused = 0;
     uint16_t d;
 
     section("a claim is kept while another domain asks for too much");
@@ -508,7 +507,11 @@ static void claim_beside_another(void)
     r.nr_extents = free_pages() - 700; /* for the other: one extent of order 9, and less than two */
     CHECK_EQ(HC(memory_op, XENMEM_claim_pages, &r), 0);
     enough = false;
-    CHECK_EQ(cpu_run(1, take_the_rest, &refused), 0);
+    refused = 0;
+    CHECK_EQ(cpu_run(1, take_the_rest, NULL), 0);
+    for (int i = 0; i < 1500 && !refused; i++) /* the other asks for too much from here on */
+        nap(2000000);
+    CHECK(refused > 0);
     for (uint64_t done = 0; done < pages; done += 64) {
         for (unsigned i = 0; i < 64; i++)
             list[i] = done + i;
@@ -520,7 +523,6 @@ static void claim_beside_another(void)
     }
     enough = true;
     cpu_wait(1);
-    CHECK(refused > 0);
     CHECK_EQ(destroy(d), 0);
     CHECK_EQ(destroy(greedy), 0);
     check_free(before, __FILE__, __LINE__);
