@@ -289,8 +289,42 @@ static uint64_t guest_cr4(void)
     return v->domain->is_hvm ? hvm_ops->get_reg(v, HVM_CR4) : read_cr4();
 }
 
+/* The area that XSAVE needs for @components, or XSAVEC, which leaves no holes (Intel SDM vol. 1
+ * section 13.4). The CPU's own answer is not asked: Bochs 2.7 gives one for both. */
+static uint32_t xsave_bytes(const struct cpuid_policy *p, uint64_t components, bool compacted)
+{
+    uint32_t bytes = 512 + 64; /* FXSAVE's and the header */
+    for (unsigned i = 2; i < subleaves(0xd); i++) {
+        const struct xen_cpuid_leaf *l = components >> i & 1 ? find(p, 0xd, i) : NULL;
+        if (!l)
+            continue;
+        if (!compacted)
+            bytes = max(bytes, l->b + l->a);
+        else
+            bytes = (l->c & BIT(1) ? (bytes + 63) & ~63u : bytes) + l->a;
+    }
+    return bytes;
+}
+
+/* @sub of leaf 0xd: state components, their sizes, and that of what the guest's XCR0 enables. */
+static __noinline void adjust_xsave(const struct cpuid_policy *p, uint32_t sub, uint32_t out[4])
+{
+    const struct xen_cpuid_leaf *l = find(p, 0xd, 0);
+    uint64_t components = l ? l->a & cpu_features.xcr0_mask : 0;
+    if (sub == 0) {
+        out[0] = components;
+        out[1] = xsave_bytes(p, fpu_get_xcr0(), false);
+        out[2] = xsave_bytes(p, components, false);
+        out[3] = 0;
+    } else if (sub == 1) {
+        out[1] = out[0] & BIT(1) ? xsave_bytes(p, fpu_get_xcr0(), true) : 0; /* has XSAVEC */
+    } else if (!(components >> sub & 1)) {
+        out[0] = out[1] = out[2] = out[3] = 0;
+    }
+}
+
 /* Answers that depend on the vCPU or on its state, not on a list. */
-static void adjust(uint32_t leaf, uint32_t sub, uint32_t out[4])
+static void adjust(const struct cpuid_policy *p, uint32_t leaf, uint32_t sub, uint32_t out[4])
 {
     unsigned id = current_vcpu()->id;
     switch (leaf) {
@@ -304,13 +338,7 @@ static void adjust(uint32_t leaf, uint32_t sub, uint32_t out[4])
         out[3] = id * 2;
         break;
     case 0xd:
-        if (sub == 0) {
-            out[0] &= cpu_features.xcr0_mask;
-            out[3] = 0;
-            out[1] = out[2] = cpu_features.xsave_size;
-        } else if (sub > 1 && !(cpu_features.xcr0_mask >> sub & 1)) {
-            out[0] = out[1] = out[2] = out[3] = 0;
-        }
+        adjust_xsave(p, sub, out);
         break;
     case 0x80000008:
         out[2] = 0; /* one core */
@@ -325,14 +353,15 @@ void cpuid_guest(const struct domain *d, uint32_t leaf, uint32_t sub, uint32_t o
         hypervisor_leaf(d, leaf, sub, out);
         return;
     }
-    const struct xen_cpuid_leaf *l = find(cpuid_policy_of(d), leaf, sub);
+    const struct cpuid_policy *p = cpuid_policy_of(d);
+    const struct xen_cpuid_leaf *l = find(p, leaf, sub);
     if (!l)
         return;
     out[0] = l->a;
     out[1] = l->b;
     out[2] = l->c;
     out[3] = l->d;
-    adjust(leaf, sub, out);
+    adjust(p, leaf, sub, out);
 }
 
 /* --- to and from the tools --- */

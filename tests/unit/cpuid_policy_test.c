@@ -20,6 +20,11 @@ struct cpu *this_cpu(void)
 {
     return &cpu;
 }
+static uint64_t xcr0;
+uint64_t fpu_get_xcr0(void)
+{
+    return xcr0;
+}
 bool time_tsc_stable(void)
 {
     return true;
@@ -82,7 +87,7 @@ static void test_extend(void **state)
     assert_true(leaf(&hvm, 1, 0)->c & (1u << 21));         /* x2APIC */
     assert_int_equal(leaf(&hvm, 1, 0)->c & (1u << 5), 0);  /* VMX: still not */
     assert_int_equal(leaf(&hvm, 0x80000001, 0)->c & 4, 0); /* SVM: neither */
-    assert_true(leaf(&hvm, 1, 0)->d & (1u << 12)); /* MTRR */
+    assert_true(leaf(&hvm, 1, 0)->d & (1u << 12));         /* MTRR */
     none = masked;
     for (unsigned i = 0; i < none.count; i++)
         none.leaf[i].b = none.leaf[i].c = none.leaf[i].d = 0;
@@ -146,12 +151,72 @@ static void test_hypervisor_leaves(void **state)
     assert_int_equal(out[0] | out[1] | out[2] | out[3], 0);
 }
 
+/* Components as Intel's CPUs have them: size, offset, aligned where there are no holes. */
+static void avx512(uint32_t leaf, uint32_t sub, uint32_t out[4])
+{
+    static const uint32_t component[][3] = {
+        [2] = {256, 576, 0},  [3] = {64, 960, 0},    [4] = {64, 1024, 0}, [5] = {64, 1088, 0},
+        [6] = {512, 1152, 2}, [7] = {1024, 1664, 2}, [9] = {8, 2688, 0},
+    };
+    memset(out, 0, 4 * sizeof(out[0]));
+    if (leaf == 0)
+        out[0] = 0xd;
+    else if (leaf == 0xd && sub == 0)
+        out[0] = 0x2ff;
+    else if (leaf == 0xd && sub == 1)
+        out[0] = 0xf;
+    else if (leaf == 0xd && sub < 10)
+        memcpy(out, component[sub], sizeof(component[sub]));
+}
+
+static uint32_t sizes(uint64_t enabled, uint32_t *most, uint32_t *compacted)
+{
+    uint32_t out[4];
+    xcr0 = enabled;
+    cpuid_guest(&domain, 0xd, 1, out);
+    *compacted = out[1];
+    cpuid_guest(&domain, 0xd, 0, out);
+    assert_int_equal(out[0] | out[3], 0xe7); /* neither MPX nor PKRU */
+    *most = out[2];
+    return out[1];
+}
+
+static void test_xsave_sizes(void **state)
+{
+    static struct cpuid_policy all, policy;
+    uint32_t most, compacted, out[4];
+    cpuid_policy_build(avx512, &all, &policy);
+    domain.cpuid = &policy;
+    cpu_features.xcr0_mask = 0xe7;
+    assert_int_equal(sizes(0xe7, &most, &compacted), 2688);
+    assert_int_equal(compacted, 576 + 256 + 64 + 512 + 1024);
+    assert_int_equal(most, 2688);
+    assert_int_equal(sizes(7, &most, &compacted), 832); /* as much as the guest enables */
+    assert_int_equal(compacted, 832);
+    assert_int_equal(most, 2688);
+    assert_int_equal(sizes(1, &most, &compacted), 576);
+    cpuid_guest(&domain, 0xd, 9, out);
+    assert_int_equal(out[0] | out[1], 0);
+    for (unsigned i = 0; i < policy.count; i++)
+        if (policy.leaf[i].leaf == 0xd && policy.leaf[i].subleaf == 5)
+            policy.leaf[i].a = 40; /* what follows it is aligned */
+    sizes(0xe7, &most, &compacted);
+    assert_int_equal(compacted, 576 + 256 + 64 + 512 + 1024);
+    for (unsigned i = 0; i < policy.count; i++)
+        if (policy.leaf[i].leaf == 0xd && policy.leaf[i].subleaf == 1)
+            policy.leaf[i].a &= ~2u; /* no XSAVEC */
+    sizes(7, &most, &compacted);
+    assert_int_equal(compacted, 0);
+    domain.cpuid = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hidden),     cmocka_unit_test(test_extend),
-        cmocka_unit_test(test_restrict),   cmocka_unit_test(test_put),
-        cmocka_unit_test(test_featureset), cmocka_unit_test(test_hypervisor_leaves),
+        cmocka_unit_test(test_hidden),      cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_restrict),    cmocka_unit_test(test_put),
+        cmocka_unit_test(test_featureset),  cmocka_unit_test(test_hypervisor_leaves),
+        cmocka_unit_test(test_xsave_sizes),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
