@@ -4,11 +4,12 @@ guest of the hypervisor given, by all instructions that the machine executes.
 bench/guests/init.c is the guest's first process and has the table of rows. The machine has one CPU
 and the same model of it everywhere; no guest has devices.
 """
+import re
 import struct
 import subprocess
 import time
 
-from counts import OUT, Counts, pairs, rows_of
+from counts import END, OUT, TOP, Counts, pairs, rows_of
 
 IMAGES = f"{OUT}/guest"
 INIT, DONE = 3, 4                   # init.c
@@ -53,10 +54,11 @@ class NoEnd(SystemExit):
     """A guest that stopped on its way."""
 
 
-def wait_for(counts, seen, alive, guests=1, seconds=1800):
-    """Until so many guests were done; returns the lines after those @seen before they ran."""
+def wait_for(counts, seen, alive, guests=1, seconds=1800, marker=DONE):
+    """Until so many guests were done, each with one @marker; returns the lines after those @seen before
+    they ran."""
     end = time.time() + seconds
-    while sum(line[0] == DONE for line in counts.lines()[seen:]) < guests:
+    while sum(line[0] == marker for line in counts.lines()[seen:]) < guests:
         if time.time() > end or not alive():
             raise NoEnd(f"bench: the guest did not come to its end ({counts.path})")
         time.sleep(0.5)
@@ -83,7 +85,7 @@ def run_guest(m, counts, name):
     return lines
 
 
-def machine(tag, initramfs, memory, line, seconds=1800):
+def machine(tag, initramfs, memory, line, **until):
     """The lines of a kernel on the bare machine, until a guest, it itself or the one it runs, was
     done."""
     counts = Counts(tag, entries().values())
@@ -94,7 +96,7 @@ def machine(tag, initramfs, memory, line, seconds=1800):
          "-append", line, *CLOCK, *counts.options],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        return wait_for(counts, 0, lambda: qemu.poll() is None, seconds=seconds)
+        return wait_for(counts, 0, lambda: qemu.poll() is None, **until)
     finally:
         qemu.kill()
         qemu.wait()
@@ -104,12 +106,13 @@ def bare(tag):
     return result(machine(tag, "guest.cpio", MEMORY, f"{LINE} console=ttyS0"), entries()["pvh"])
 
 
-def under_kvm(tag, initramfs, memory):
+def under_kvm(tag, initramfs, memory, line=f"-- {LINE}", **until):
     """The lines of a guest of KVM, or none: in this emulation, with an instruction clock, some such
     machines come to a stand in a spin lock with interrupts off. Why is not known."""
     # The host's kernel reads no further than the two dashes; it may use huge pages, as Xen does.
     try:
-        return machine(tag, initramfs, memory, f"quiet mitigations=off console=ttyS0 -- {LINE}", 600)
+        return machine(tag, initramfs, memory, f"quiet mitigations=off console=ttyS0 {line}", seconds=600,
+                       **until)
     except NoEnd:
         return []
 
@@ -117,6 +120,14 @@ def under_kvm(tag, initramfs, memory):
 def kvm(tag):
     lines = under_kvm(tag, "host.cpio", 1280)
     return lines and result(lines, entries()["pvh"])
+
+
+def kvm_operations(tag):
+    """{operation: all instructions} of bench/ops-pvh as a guest of KVM, or none."""
+    with open(f"{TOP}/bench/ops-pvh/main.c", encoding="utf-8") as f:
+        rows = re.findall(r'\{"(\w+)", \w+, \w+, (\d+)\}', f.read())
+    lines = under_kvm(tag, "host.cpio", 1280, "ops", guests=len(rows), marker=END)
+    return {name: spent[0] / int(n) for (name, n), spent in zip(rows, pairs(lines))}
 
 
 def guests(hypervisor, tag, machine_class):

@@ -1,5 +1,5 @@
 /*
- * kvm KERNEL INITRAMFS MEMORY-MIB 'COMMAND LINE': runs a kernel with one CPU under /dev/kvm,
+ * kvm KERNEL INITRAMFS MEMORY-MIB 'COMMAND LINE' [xen]: runs a kernel with one CPU under /dev/kvm,
  * started by the PVH boot protocol (xen/arch-x86/hvm/start_info.h) as Xen's guests and QEMU's bare
  * machine are. Interrupt controllers and timers are the host kernel's, so this program runs again
  * only for ports and memory where nothing is; a serial port there shows what is written to it.
@@ -19,6 +19,7 @@
 #include <xen/arch-x86/hvm/start_info.h>
 #include <xen/elfnote.h>
 
+#define PAGE     4096ul
 #define MIB      (1ul << 20)
 #define HUGE     (2 * MIB)
 #define INFO_AT  0x6000
@@ -144,9 +145,26 @@ static void port(struct kvm_run *run)
         need(write(1, data, 1) == 1, "output");
 }
 
+/* What Xen's guests expect: code for each call behind the address that they write to an MSR. */
+static void hypercall_page(struct kvm_run *run)
+{
+    run->msr.error = run->msr.data > size - PAGE || run->msr.data % PAGE;
+    for (uint8_t nr = 0; !run->msr.error && nr < PAGE / 32; nr++) {
+        const uint8_t code[] = {0xb8, nr, 0, 0, 0, 0x0f, 0x01, 0xd9, 0xc3}; /* mov, vmmcall, ret */
+        memcpy(memory + run->msr.data + 32 * nr, code, sizeof(code));
+    }
+}
+
+static void answer_hypercalls(int vm)
+{
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_X86_USER_SPACE_MSR,
+                                 .args = {KVM_MSR_EXIT_REASON_UNKNOWN}};
+    need(!ioctl(vm, KVM_ENABLE_CAP, &cap), "KVM_CAP_X86_USER_SPACE_MSR");
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 5)
+    if (argc < 5)
         return 1;
     size = strtoul(argv[3], NULL, 0) * MIB;
     int kvm = open("/dev/kvm", O_RDWR);
@@ -165,6 +183,8 @@ int main(int argc, char **argv)
     int cpu = ioctl(vm, KVM_CREATE_VCPU, 0);
     need(cpu >= 0, "KVM_CREATE_VCPU");
     set_cpuid(kvm, cpu);
+    if (argc > 5)
+        answer_hypercalls(vm);
     uint32_t entry = load_kernel(argv[1]);
     load_rest(argv[2], argv[4]);
     set_registers(cpu, entry);
@@ -177,6 +197,8 @@ int main(int argc, char **argv)
             port(run);
         else if (run->exit_reason == KVM_EXIT_MMIO)
             memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+        else if (run->exit_reason == KVM_EXIT_X86_WRMSR)
+            hypercall_page(run);
         else
             break;
     }
