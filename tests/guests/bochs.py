@@ -6,8 +6,10 @@ SIGTERM.
 """
 import os
 import pty
+import re
 import subprocess
 import threading
+import tty
 
 RC = """\
 config_interface: textconfig
@@ -37,7 +39,8 @@ ata0-slave: type=disk, mode=volatile, path={path}, journal={base}.written, cylin
 """
 
 
-def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="none", disk=None):
+def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="none", disk=None,
+          memory=512):
     """Boots the machine with files of its own at BASE.*; the process, whose death is its end.  SERIAL
     is a terminal or the file that is written; what is written to DISK is gone with the process."""
     terminal = serial.startswith("/dev/")
@@ -49,17 +52,18 @@ def start(base, serial, hypervisor, xen_args, kernel, kernel_args, err, initrd="
                    check=True)
     with open(f"{base}.bochsrc", "w", encoding="ascii") as f:
         f.write(RC.format(model=os.environ.get("BOCHS_CPU", "corei7_skylake_x"), cpus=os.environ.get("SMP", "2"),
-                          memory=os.environ.get("BOCHS_MEMORY", "512"),
-                          iso=f"{base}.iso", mode="term" if terminal else "file", serial=serial,
-                          disk=disk_line(base, disk) if disk else "", log=f"{base}.bochs"))
+                          memory=memory, iso=f"{base}.iso", disk=disk_line(base, disk) if disk else "",
+                          mode="term" if terminal else "file", serial=serial, log=f"{base}.bochs"))
     with open(f"{base}.commands", "w", encoding="ascii") as f:
         f.write("c\n")
     ours, its = pty.openpty()
     env = {**os.environ, "TERM": "xterm"}
     process = subprocess.Popen(["bochs-bin", "-q", "-f", f"{base}.bochsrc", "-rc", f"{base}.commands"],
-                               stdin=its, stdout=its, stderr=err, env=env, start_new_session=True)
+                               stdin=its, stdout=its, stderr=subprocess.PIPE, env=env, start_new_session=True)
     os.close(its)
     threading.Thread(target=drain, args=(ours,), daemon=True).start()
+    err = os.fdopen(os.dup(err.fileno()), "wb", buffering=0) # the caller may close its own first
+    threading.Thread(target=messages, args=(process.stderr, err), daemon=True).start()
     return process
 
 
@@ -68,6 +72,17 @@ def disk_line(base, path):
     cylinders, rest = divmod(os.path.getsize(path), 16 * 32 * 512)
     assert rest == 0, f"{path}: {rest} bytes more than cylinders of 256 KiB"
     return DISK.format(base=base, path=path, cylinders=cylinders)
+
+
+def messages(pipe, err):
+    """Copies what Bochs says to ERR.  It draws the machine's screen on a terminal that it makes itself
+    and names, and stands still once nobody reads what it draws."""
+    for line in pipe:
+        err.write(line)
+        if screen := re.search(rb'connected to screen "(.*)"', line):
+            terminal = os.open(screen[1], os.O_RDWR | os.O_NOCTTY)
+            tty.setraw(terminal)
+            threading.Thread(target=drain, args=(terminal,), daemon=True).start()
 
 
 def drain(terminal):

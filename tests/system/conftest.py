@@ -1,5 +1,6 @@
 """Fixtures: one emulated machine at a time, booted once for many tests."""
 
+import base64
 import os
 import subprocess
 
@@ -66,6 +67,19 @@ def spare_disk():
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", files, "-E", "offset=1048576", path, "64M"],
                    check=True, env=environment, stderr=subprocess.DEVNULL)
     return path
+
+
+@pytest.fixture(scope="session")
+def boot_sector():
+    """The image, in base64."""
+    os.makedirs(m.LOGS, exist_ok=True)
+    out = os.path.join(m.LOGS, "boot_sector")
+    subprocess.run(["gcc", "-m16", "-c", os.path.join(m.TOP, "tests", "system", "boot_sector.S"), "-o", out + ".o"],
+                   check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary",
+                    "-o", out + ".img", out + ".o"], check=True)
+    with open(out + ".img", "rb") as image:
+        return base64.encodebytes(image.read()).decode()
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ LOGS = os.environ.get("TEST_LOGS", os.path.join(BUILD, "test-logs"))
 # All waiting times below are for an idle machine with two cores; engineers share theirs.
 SLOW = float(os.environ.get("TEST_PATIENCE", "3"))
 
+# How pexpect reads the serial console.
+TALK = {"timeout": 60 * SLOW, "encoding": "utf-8", "codec_errors": "replace", "maxread": 65536}
+
 
 class MachineError(AssertionError):
     """The machine did not do what a test relies on; carries the end of its console."""
@@ -44,12 +47,7 @@ class Machine:
     started = collections.Counter()
 
     def __init__(self, name, extra_disks=(), linux="", qemu=(), agent=True, **options):
-        os.makedirs(LOGS, exist_ok=True)
-        # The console of one that had to be given up is kept.
-        self.started[name] += 1
-        again = "" if self.started[name] == 1 else f".{self.started[name]}"
-        self.log_path = os.path.join(LOGS, name + again + ".log")
-        self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
+        self._open_log(name)
         options.setdefault("hypervisor", HYPERVISOR)
         options.setdefault("serial", "stdio")
         options["linux"] = f"{linux} trilby=agent".strip() if agent else linux
@@ -61,11 +59,21 @@ class Machine:
         command += ["--", *qemu]
         self.log.write("$ " + " ".join(map(shlex.quote, command)) + "\n")
         self.log.flush()
-        self.child = pexpect.spawn(command[0], command[1:], timeout=60 * SLOW, encoding="utf-8",
-                                   codec_errors="replace", echo=False, maxread=65536)
-        self.child.logfile_read = self.log
+        self._talk_to(pexpect.spawn(command[0], command[1:], echo=False, **TALK))
+
+    def _open_log(self, name):
+        os.makedirs(LOGS, exist_ok=True)
+        # The console of one that had to be given up is kept.
+        self.started[name] += 1
+        again = "" if self.started[name] == 1 else f".{self.started[name]}"
+        self.log_path = os.path.join(LOGS, name + again + ".log")
+        self.log = open(self.log_path, "w", encoding="utf-8", errors="replace")
+
+    def _talk_to(self, child):
+        self.child = child
+        child.logfile_read = self.log
         # The pause that pexpect makes before each write is for password prompts.
-        self.child.delaybeforesend = None
+        child.delaybeforesend = None
         self.tag = 0
 
     def __enter__(self):

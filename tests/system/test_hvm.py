@@ -2,7 +2,6 @@
 sector of ours, Debian through its own GRUB, and what comes on CD-ROMs.  Emulated SVM makes each
 access to a device dear: the BIOS alone takes seconds."""
 
-import base64
 import os
 import re
 import subprocess
@@ -11,21 +10,6 @@ import pytest
 
 import machine as m
 import rfb
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-@pytest.fixture(scope="module")
-def boot_sector():
-    """The image, in base64."""
-    os.makedirs(m.LOGS, exist_ok=True)
-    out = os.path.join(m.LOGS, "boot_sector")
-    subprocess.run(["gcc", "-m16", "-c", os.path.join(HERE, "boot_sector.S"), "-o", out + ".o"],
-                   check=True)
-    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary",
-                    "-o", out + ".img", out + ".o"], check=True)
-    with open(out + ".img", "rb") as image:
-        return base64.encodebytes(image.read()).decode()
 
 
 def create(host, name, boot_sector, **settings):

@@ -1,14 +1,19 @@
-"""Intel's virtualization extension, in Bochs: Debian's kernel as a PVH domain 0.  Everything else
-about that backend is asked by tiny kernels (MACHINE=bochs tests/guests/run)."""
+"""Intel's virtualization extension, in Bochs: Debian's kernel as a PVH domain 0, and guests that the
+stock tools create.  Everything else about that backend is asked by tiny kernels (MACHINE=bochs
+tests/guests/run)."""
 
 import os
+import pty
 import subprocess
 import sys
 import time
+import tty
 
+import pexpect.fdpexpect
 import pytest
 
 import machine as m
+import test_hvm
 
 sys.path.insert(0, os.path.join(m.TOP, "tests", "guests"))
 import bochs
@@ -29,6 +34,31 @@ void _start(void)
         ;
 }
 """
+
+
+class IntelMachine(m.Machine):
+    """The same domain 0 on a CPU of Intel's: the serial port leads to a terminal of ours."""
+
+    def __init__(self, name, base):
+        self._open_log(name)
+        ours, self.its = pty.openpty()
+        tty.setraw(self.its)
+        self.err = open(f"{base}.err", "wb")
+        images = os.path.join(m.BUILD, "dom0")
+        self.process = bochs.start(base, os.ttyname(self.its), m.HYPERVISOR,
+                                   "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_mem=768M",
+                                   os.path.join(images, "vmlinuz"), "console=hvc0 trilby=agent", self.err,
+                                   initrd=os.path.join(images, "initrd"), disk=os.path.join(images, "root.img"),
+                                   memory=2048)
+        self._talk_to(pexpect.fdpexpect.fdspawn(ours, **m.TALK))
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.child.close()
+        os.close(self.its)
+        self.err.close()
+        self.log.close()
 
 
 def initrd(path):
@@ -62,3 +92,22 @@ def test_stock_kernel(slot, tmp_path):
     assert b"VMX: EPT" in text, text[-2000:]
     assert b"user space: and it slept" in text, text[-2000:]
     assert b"reboot: Power down" in text, text[-2000:]
+
+
+@pytest.mark.slow
+def test_stock_tools(slot, tmp_path, boot_sector):
+    """xl creates a PVH guest with Debian's kernel and disk, and an HVM guest with stock firmware and
+    device model; they run beside each other."""
+    slot.stop()
+    with IntelMachine("vmx", str(tmp_path / "bochs")) as host:
+        host.boot(400)
+        assert "hvm hap" in host.check("xl info virt_caps", 60)
+        before = host.free_memory()
+        host.create("light", type="pvh", cpus="0-1", memory=128, seconds=200, disk=[m.disk("one")], login=False)
+        test_hvm.create(host, "pc", boot_sector, cpus="0-1", memory=64)
+        for what in ("boot sector runs", "second sector read", "the timer ticks"):
+            test_hvm.says(host, "pc", what, 400)
+        host.wait_login("light", seconds=400)
+        assert "GenuineIntel" in host.guest("light", "cat /proc/cpuinfo", 200)
+        host.check("xl destroy pc; xl destroy light", 100)
+        host.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 60)
