@@ -9,7 +9,7 @@ import sys
 
 from counts import CLOCK, OUT, TOP, Counts, put
 
-GUESTS = int(os.environ.get("BENCH_GUESTS", "20"))
+GUESTS = int(os.environ.get("BENCH_GUESTS", "100"))
 FIRST = 11                          # first.S
 MARKS = {letter: 16 + n for n, letter in enumerate("ABCDEFGHIJ")}
 
@@ -21,7 +21,7 @@ def script():
 cd /tmp
 make() {{ printf "{config}" >/tmp/g$i.cfg; }}
 for ((i = 0; i <= {GUESTS}; i++)); do make; done
-i=0; xl create -q g0.cfg; xl destroy g0; sleep 1       # what happens only once
+i=0; xl create -q g0.cfg; xl destroy g0; sleep 10      # what happens only once; idle CPUs clear free memory
 ./mark A; xl list >/dev/null; ./mark B
 xl info free_memory >free0
 ./mark C; xl create -q g1.cfg; ./mark D
@@ -38,7 +38,7 @@ echo $(cat free0 free1)
 def measure(hypervisor, tag, machine):
     """{name: (all instructions, hypervisor's)}, and KiB per guest."""
     counts = Counts(tag)
-    with machine(tag, hypervisor=hypervisor, cpus=1, memory=2048, net="none",
+    with machine(tag, hypervisor=hypervisor, cpus=1, memory=4096, net="none",
                  qemu=[*CLOCK, *counts.options]) as m:
         m.boot(400)
         put(m, "mark", f"{OUT}/mark")
