@@ -113,6 +113,19 @@ static uint32_t piece_destroy(uint32_t id, uint64_t size)
     return 0;
 }
 
+#define CROWD 100
+static uint32_t crowd[CROWD];
+
+static uint32_t piece_crowd(uint32_t id, uint64_t size)
+{
+    for (unsigned i = 0; i < CROWD; i++) {
+        crowd[i] = create(size);
+        if (!crowd[i] || populate(crowd[i], size, 0))
+            err(1, "domain %u of %u", i + 1, CROWD);
+    }
+    return id;
+}
+
 static const struct row {
     const char *name;
     uint32_t (*run)(uint32_t id, uint64_t size);
@@ -128,6 +141,10 @@ static const struct row {
     {"create a third", piece_create, 1024, 1},
     {"give it 1 GiB by 2 MiB, per MiB", piece_2m, 1024, 1024},
     {"destroy it, until its memory is free, per MiB of 1 GiB", piece_destroy, 1024, 1024},
+    {"create 100 domains and give each 1 MiB, per domain", piece_crowd, 1, 100},
+    {"create one beside them", piece_create, 128, 1},
+    {"give it 128 MiB by 4 KiB, beside them, per page", piece_4k, 128, 32768},
+    {"destroy it, beside them, per page", piece_destroy, 128, 32768},
 };
 
 /* How many domains of @size bytes there can be at once; prints it and the pages that are gone. */
@@ -160,13 +177,15 @@ int main(void)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (!id)
             free_before = free_pages();
-        sleep(1); /* what there is to do behind our back is done */
+        sleep(5); /* what there is to do behind our back is done, 1 GiB cleared, too */
         MARK(MARK_BEGIN);
         id = rows[i].run(id, (uint64_t)rows[i].mib * MIB);
         MARK(MARK_END);
         if (rows[i].run == piece_create && !id)
             errx(1, "%s: no domain", rows[i].name);
     }
+    for (unsigned i = 0; i < CROWD; i++)
+        xc_domain_destroy(xen, crowd[i]);
     fill(4 * MIB, 32000);
     fill(XC_PAGE_SIZE, 200);
     return 0;

@@ -274,20 +274,39 @@ void hostmap_fill_l4(uint64_t *l4, mfn_t perdomain_l3)
 /* --- vmap --- */
 
 #define VMAP_PAGES     ((unsigned)(SIZE_1G >> PAGE_SHIFT))
-#define VMAP_ALIGN_MAX 16
+#define VMAP_ORDER_MAX 4
 
+/*
+ * A block is a power of two of pages, at a multiple of that, its last page a guard at least; what
+ * is larger than the largest is several of those. So what is free for one order is found from where
+ * it was looked for last, however many there are.
+ */
 static struct spinlock vmap_lock = SPINLOCK_INIT(RANK_HOSTMAP);
 static uint64_t vmap_used[BITMAP_WORDS(SIZE_1G >> PAGE_SHIFT)];
-static unsigned vmap_lowest = 1; /* nothing below is free; page 0 guards the first block */
+static unsigned vmap_from[VMAP_ORDER_MAX + 1]; /* by order, from 1: no block of it is free below */
 
-/* First of @n + 1 free pages (the last one is the guard) from @from on; VMAP_PAGES: none. */
-static unsigned vmap_find(unsigned from, unsigned n, unsigned align)
+static unsigned vmap_order(unsigned n)
 {
-    for (unsigned p = ROUND_UP(from, align); p + n < VMAP_PAGES;) {
-        unsigned used = bitmap_next_set(vmap_used, p + n + 1, p);
-        if (used > p + n)
+    unsigned order = 1;
+    while (order < VMAP_ORDER_MAX && 1u << order < n + 1)
+        order++;
+    return order;
+}
+
+static unsigned vmap_span(unsigned n)
+{
+    return ROUND_UP(n + 1, 1u << vmap_order(n));
+}
+
+/* First of @span free pages, low ones first: few tables are needed; VMAP_PAGES: none. */
+static unsigned vmap_find(unsigned order, unsigned span)
+{
+    unsigned p = max(vmap_from[order], 1u << order); /* page 0 guards the first */
+    while (p + span <= VMAP_PAGES) {
+        unsigned used = bitmap_next_set(vmap_used, p + span, p);
+        if (used >= p + span)
             return p;
-        p = ROUND_UP(bitmap_next_clear(vmap_used, VMAP_PAGES, used), align);
+        p = ROUND_UP(bitmap_next_clear(vmap_used, VMAP_PAGES, used), 1u << order);
     }
     return VMAP_PAGES;
 }
@@ -315,17 +334,16 @@ static bool vmap_tables(unsigned page, unsigned n)
 /* Virtual page number of a range with tables and guards; VMAP_PAGES: no room or memory. */
 static unsigned vmap_reserve(unsigned n)
 {
-    unsigned align = 1;
-    while (align < n && align < VMAP_ALIGN_MAX)
-        align *= 2;
+    unsigned order = vmap_order(n), span = vmap_span(n);
     spin_lock(&vmap_lock);
-    unsigned page = vmap_find(vmap_lowest, n, align); /* low ones first: few tables are needed */
+    unsigned page = vmap_find(order, span);
     if (page != VMAP_PAGES && !vmap_tables(page, n))
         page = VMAP_PAGES;
     if (page != VMAP_PAGES) {
-        for (unsigned i = 0; i <= n; i++)
+        for (unsigned i = 0; i < span; i++)
             bit_set(vmap_used, page + i);
-        vmap_lowest = bitmap_next_clear(vmap_used, VMAP_PAGES, vmap_lowest);
+        if (span == 1u << order)
+            vmap_from[order] = page + span;
     }
     spin_unlock(&vmap_lock);
     return page;
@@ -368,8 +386,9 @@ void vunmap(void *va, unsigned n)
     tlb_flush_mask(&cpus_online);
     tlb_flush_local(); /* early in the boot we may not be in that mask */
     spin_lock(&vmap_lock);
-    for (unsigned i = 0; i <= n; i++)
+    for (unsigned i = 0, span = vmap_span(n); i < span; i++)
         bit_clear(vmap_used, page + i);
-    vmap_lowest = min(vmap_lowest, page);
+    for (unsigned order = 1; order <= VMAP_ORDER_MAX; order++)
+        vmap_from[order] = min(vmap_from[order], page & ~((1u << order) - 1));
     spin_unlock(&vmap_lock);
 }
