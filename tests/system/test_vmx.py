@@ -97,7 +97,8 @@ def test_stock_kernel(slot, tmp_path):
 @pytest.mark.slow
 def test_stock_tools(slot, tmp_path, boot_sector):
     """xl creates a PVH guest with Debian's kernel and disk, and an HVM guest with stock firmware and
-    device model; they run beside each other."""
+    device model; they run beside each other.  One vCPU each: Bochs 2.7 lets no interrupt stop a guest
+    that was entered with its own off, so two vCPUs on one CPU may wait for each other for ever."""
     slot.stop()
     with IntelMachine("vmx", str(tmp_path / "bochs")) as host:
         host.boot(400)
