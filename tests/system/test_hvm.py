@@ -62,6 +62,13 @@ def create_pc(host, name, **settings):
         disk=[m.disk("one", "hda")]) | settings))
 
 
+def same_on_both_ways(host, name):
+    """The disk's contents by the emulated controller and by the para-virtual driver."""
+    sums = host.guest(name, "sync; for d in sda xvda; do dd if=/dev/$d bs=1M skip=64 count=4"
+                      " iflag=direct 2>/dev/null | sha256sum; done", 120).split("\n")
+    assert len(sums) == 2 and sums[0] == sums[1]
+
+
 @pytest.mark.slow
 def test_debian(host):
     """An unmodified Debian kernel from a disk through GRUB, and the para-virtual drivers in it."""
@@ -78,9 +85,7 @@ def test_debian(host):
     # The emulated card has gone for the para-virtual one; QEMU 7.2 takes no AHCI disk away.
     assert host.guest("debian", "ls /sys/block /sys/class/net").split() == \
         ["/sys/block:", "sda", "xvda", "/sys/class/net:", "eth0", "lo"]
-    sums = host.guest("debian", "sync; for d in sda xvda; do dd if=/dev/$d bs=1M skip=64 count=4"
-                      " iflag=direct 2>/dev/null | sha256sum; done", 120).split("\n")
-    assert sums[0] == sums[1]
+    same_on_both_ways(host, "debian")
     interrupts = host.guest("debian", "grep ahci /proc/interrupts").split()
     assert "PCI-MSI" in interrupts and int(interrupts[1]) + int(interrupts[2]) > 0
     host.guest("debian", "ping -c 2 -W 5 10.0.2.15")

@@ -94,21 +94,39 @@ def test_stock_kernel(slot, tmp_path):
     assert b"reboot: Power down" in text, text[-2000:]
 
 
-@pytest.mark.slow
-def test_stock_tools(slot, tmp_path, boot_sector):
-    """xl creates a PVH guest with Debian's kernel and disk, and an HVM guest with stock firmware and
-    device model; they run beside each other.  One vCPU each: Bochs 2.7 lets no interrupt stop a guest
-    that was entered with its own off, so two vCPUs on one CPU may wait for each other for ever."""
+@pytest.fixture(scope="module")
+def intel(slot, tmp_path_factory):
     slot.stop()
-    with IntelMachine("vmx", str(tmp_path / "bochs")) as host:
-        host.boot(400)
-        assert "hvm hap" in host.check("xl info virt_caps", 60)
-        before = host.free_memory()
-        host.create("light", type="pvh", cpus="0-1", memory=128, seconds=200, disk=[m.disk("one")], login=False)
-        test_hvm.create(host, "pc", boot_sector, cpus="0-1", memory=64)
-        for what in ("boot sector runs", "second sector read", "the timer ticks"):
-            test_hvm.says(host, "pc", what, 400)
-        host.wait_login("light", seconds=400)
-        assert "GenuineIntel" in host.guest("light", "cat /proc/cpuinfo", 200)
-        host.check("xl destroy pc; xl destroy light", 100)
-        host.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 60)
+    with IntelMachine("vmx", str(tmp_path_factory.mktemp("vmx") / "bochs")) as machine:
+        yield machine.boot(400)
+
+
+# One vCPU each: Bochs 2.7 lets no interrupt stop a guest that was entered with its own off, so that two
+# vCPUs on one CPU may wait for each other for ever.
+
+@pytest.mark.slow
+def test_stock_tools(intel, boot_sector):
+    """xl creates a PVH guest with Debian's kernel and disk, and an HVM guest with stock firmware and
+    device model; they run beside each other."""
+    assert "hvm hap" in intel.check("xl info virt_caps", 60)
+    before = intel.free_memory()
+    intel.create("light", type="pvh", cpus="0-1", memory=128, seconds=200, disk=[m.disk("one")], login=False)
+    test_hvm.create(intel, "pc", boot_sector, cpus="0-1", memory=64)
+    for what in ("boot sector runs", "second sector read", "the timer ticks"):
+        test_hvm.says(intel, "pc", what, 400)
+    intel.wait_login("light", seconds=400)
+    assert "GenuineIntel" in intel.guest("light", "cat /proc/cpuinfo", 200)
+    intel.check("xl destroy pc; xl destroy light", 100)
+    intel.wait_for(f"[ $(xl info free_memory) -ge {before} ]", 60)
+
+
+@pytest.mark.slow
+def test_debian(intel):
+    """An unmodified Debian from its disk by BIOS and GRUB, with the para-virtual drivers in it."""
+    test_hvm.create_pc(intel, "debian", vcpus=1, cpus="0-1", vif=[f"mac={test_hvm.MAC}"])
+    said = intel.guest("debian", "cat /proc/cmdline /proc/cpuinfo", 900)
+    assert "BOOT_IMAGE=/boot/vmlinuz" in said and "GenuineIntel" in said
+    assert intel.guest("debian", "cat /sys/hypervisor/guest_type /sys/class/net/eth0/address", 200
+                       ).split() == ["HVM", test_hvm.MAC]
+    test_hvm.same_on_both_ways(intel, "debian")
+    intel.check("xl shutdown -w debian", 200)
