@@ -14,7 +14,7 @@ def rows_of(source):
     """[(name, operations)] of the table in a program that does them one after the other."""
     with open(f"{TOP}/{source}", encoding="utf-8") as f:
         return [(name, int(n)) for name, n in
-                re.findall(r'\{"([^"]+)", \w+, \d+, (\d+)\}', f.read())]
+                re.findall(r'\{"([^"]+)", \w+, \w+, (\d+)\}', f.read())]
 
 
 def pairs(lines, begin=BEGIN, end=END):

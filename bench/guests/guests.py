@@ -4,12 +4,11 @@ guest of the hypervisor given, by all instructions that the machine executes.
 bench/guests/init.c is the guest's first process and has the table of rows. The machine has one CPU
 and the same model of it everywhere; no guest has devices.
 """
-import re
 import struct
 import subprocess
 import time
 
-from counts import END, OUT, TOP, Counts, pairs, rows_of
+from counts import END, OUT, Counts, pairs, rows_of
 
 IMAGES = f"{OUT}/guest"
 INIT, DONE = 3, 4                   # init.c
@@ -124,10 +123,9 @@ def kvm(tag):
 
 def kvm_operations(tag):
     """{operation: all instructions} of bench/ops-pvh as a guest of KVM, or none."""
-    with open(f"{TOP}/bench/ops-pvh/main.c", encoding="utf-8") as f:
-        rows = re.findall(r'\{"(\w+)", \w+, \w+, (\d+)\}', f.read())
-    lines = under_kvm(tag, "host.cpio", 1280, "ops", guests=len(rows), marker=END)
-    return {name: spent[0] / int(n) for (name, n), spent in zip(rows, pairs(lines))}
+    table = rows_of("bench/ops-pvh/main.c")
+    lines = under_kvm(tag, "host.cpio", 1280, "ops", guests=len(table), marker=END)
+    return {name: spent[0] / n for (name, n), spent in zip(table, pairs(lines))}
 
 
 def guests(hypervisor, tag, machine_class):

@@ -301,7 +301,7 @@ static uint32_t xsave_bytes(const struct cpuid_policy *p, uint64_t components, b
         if (!compacted)
             bytes = max(bytes, l->b + l->a);
         else
-            bytes = (l->c & BIT(1) ? (bytes + 63) & ~63u : bytes) + l->a;
+            bytes = (l->c & BIT(1) ? ROUND_UP(bytes, 64) : bytes) + l->a;
     }
     return bytes;
 }

@@ -389,6 +389,6 @@ void vunmap(void *va, unsigned n)
     for (unsigned i = 0, span = vmap_span(n); i < span; i++)
         bit_clear(vmap_used, page + i);
     for (unsigned order = 1; order <= VMAP_ORDER_MAX; order++)
-        vmap_from[order] = min(vmap_from[order], page & ~((1u << order) - 1));
+        vmap_from[order] = min(vmap_from[order], ROUND_DOWN(page, 1u << order));
     spin_unlock(&vmap_lock);
 }

@@ -43,13 +43,13 @@ class IntelMachine(m.Machine):
         self._open_log(name)
         ours, self.its = pty.openpty()
         tty.setraw(self.its)
-        self.err = open(f"{base}.err", "wb")
         images = os.path.join(m.BUILD, "dom0")
-        self.process = bochs.start(base, os.ttyname(self.its), m.HYPERVISOR,
-                                   "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_mem=768M",
-                                   os.path.join(images, "vmlinuz"), "console=hvc0 trilby=agent", self.err,
-                                   initrd=os.path.join(images, "initrd"), disk=os.path.join(images, "root.img"),
-                                   memory=2048)
+        with open(f"{base}.err", "wb") as err:
+            self.process = bochs.start(base, os.ttyname(self.its), m.HYPERVISOR,
+                                       "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_mem=768M",
+                                       os.path.join(images, "vmlinuz"), "console=hvc0 trilby=agent", err,
+                                       initrd=os.path.join(images, "initrd"),
+                                       disk=os.path.join(images, "root.img"), memory=2048)
         self._talk_to(pexpect.fdpexpect.fdspawn(ours, **m.TALK))
 
     def stop(self):
@@ -57,7 +57,6 @@ class IntelMachine(m.Machine):
         self.process.wait()
         self.child.close()
         os.close(self.its)
-        self.err.close()
         self.log.close()
 
 

@@ -11,7 +11,7 @@
 #include "hvm/ops.h"
 
 /* What the policy asks of other rooms, and is not asked by these tests. */
-struct cpu_features cpu_features = {.xcr0_mask = 7, .xsave_size = 832};
+struct cpu_features cpu_features = {.xcr0_mask = 7};
 const struct hvm_ops *hvm_ops; /* no such guest here */
 static struct domain domain;
 static struct vcpu vcpu = {.id = 3, .domain = &domain};

@@ -161,11 +161,16 @@ int wait_shutdown(uint16_t d)
     return -1;
 }
 
+bool wait_change(const volatile uint32_t *word, uint32_t from)
+{
+    for (int i = 0; i < 300 && *word == from; i++)
+        nap(10000000);
+    return *word != from;
+}
+
 static bool wait_share(struct child *c)
 {
-    for (int i = 0; i < 300 && !c->share[0]; i++)
-        nap(10000000);
-    return c->share[0];
+    return wait_change((const volatile uint32_t *)c->share, 0);
 }
 
 static void bury(struct child *c)

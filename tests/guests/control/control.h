@@ -21,6 +21,7 @@ long populate(uint16_t d, xen_pfn_t *list, unsigned long n, unsigned order);
 #define HVM_RESULT_AT 0x2000
 uint16_t hvm_build(uint32_t emulation);
 int wait_shutdown(uint16_t d); /* the reason; negative: not in 3 s, or there is no such domain */
+bool wait_change(const volatile uint32_t *word, uint32_t from); /* false: not in 3 s */
 void *map_gfn(uint16_t d, uint64_t gfn); /* NULL: nothing is there */
 void unmap_gfn(void *at);
 long flat_registers(uint16_t d, uint64_t rip);

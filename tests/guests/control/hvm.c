@@ -268,17 +268,13 @@ static void deaf(uint16_t d)
     memcpy(program, spin, sizeof(spin));
     CHECK_EQ(flat_registers(d, HVM_CODE_AT), 0);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    for (int i = 0; i < 300 && !*count; i++)
-        nap(10000000);
-    CHECK(*count > 0);
+    CHECK(wait_change(count, 0));
     CHECK_EQ(domctl(XEN_DOMCTL_pausedomain, d), 0);
     seen = *count;
     nap(50000000);
     CHECK_EQ(*count, seen);
     CHECK_EQ(domctl(XEN_DOMCTL_unpausedomain, d), 0);
-    for (int i = 0; i < 300 && *count == seen; i++)
-        nap(10000000);
-    CHECK(*count != seen);
+    CHECK(wait_change(count, seen));
     unmap_gfn(program);
     unmap_gfn((void *)count);
 }

@@ -474,7 +474,7 @@ static void claims(void)
 
 /* A domain that takes all that is not promised, and then asks for more, again and again. */
 static volatile bool enough;
-static volatile unsigned refused;
+static volatile uint32_t refused;
 static uint16_t greedy;
 
 static void take_the_rest(void *arg)
@@ -509,9 +509,7 @@ static void claim_beside_another(void)
     enough = false;
     refused = 0;
     CHECK_EQ(cpu_run(1, take_the_rest, NULL), 0);
-    for (int i = 0; i < 1500 && !refused; i++) /* the other asks for too much from here on */
-        nap(2000000);
-    CHECK(refused > 0);
+    CHECK(wait_change(&refused, 0)); /* the other asks for too much from here on */
     for (uint64_t done = 0; done < pages; done += 64) {
         for (unsigned i = 0; i < 64; i++)
             list[i] = done + i;
